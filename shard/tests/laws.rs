@@ -175,5 +175,6 @@ fn traps_of_real_data_are_exact() {
 
     // The end of time.
     let end = read(&[(u64::MAX, 1.0), (u64::MAX, 1.0)], u64::MAX);
-    assert_eq!((end.scores(), end.counts()), (&[2.0; 3][..], &[2; 4][..]));
+    assert!(end.scores().iter().all(|&score| close(score, 2.0, 1e-15)));
+    assert_eq!(end.counts(), [2; 4]);
 }

@@ -69,17 +69,17 @@ impl Materializer for SignalLedger {
         }
         state.add(half_lives, time, weight);
 
-        let mut full = None;
+        let mut full = false;
         for (k, half_life) in half_lives.iter().enumerate() {
             let top = &mut self.tops[signal.index()][k];
             if !state.is_ranked(k) && top.admits((state.rank(k, half_life), Reverse(entity))) {
                 state.set_ranked(k, true);
-                full = if top.enter(entity) { Some(k) } else { full };
+                full |= top.enter(entity);
             }
         }
         self.pairs += table.len() - pairs;
         self.hot_bytes += table.memory_bytes() - bytes;
-        if full.is_some() {
+        if full {
             self.cut_rankings(signal);
         }
     }
@@ -107,6 +107,18 @@ impl SignalLedger {
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// The key its entities are hashed under.
+    #[must_use]
+    pub fn key(&self) -> &PartitionKey {
+        &self.key
+    }
+
+    /// Whether an entity of this hash belongs here.
+    #[must_use]
+    pub fn owns(&self, hash: EntityHash) -> bool {
+        (self.first_partition..self.first_partition + self.tables.len()).contains(&hash.partition())
     }
 
     /// Pairs of entity and signal type ever seen.

@@ -24,7 +24,7 @@ use std::fmt;
 /// ```
 /// use ebbtide_shard::Schema;
 /// use std::time::Duration;
-/// let hours = |h| Duration::from_secs(h * 3600);
+/// let hours = |h: u64| Duration::from_secs(h * 3600);
 /// let schema = Schema::builder()
 ///     .signal("view", |s| {
 ///         s.half_lives([hours(1), hours(24)]).windows([hours(1), hours(24), hours(168)]).velocity()
