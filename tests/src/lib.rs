@@ -2,4 +2,5 @@
 //!
 //! Deliberately not here: product code. Nothing in the engine depends on this package.
 
+pub mod call;
 pub mod tidy;
