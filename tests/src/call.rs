@@ -48,7 +48,7 @@ impl Call {
         Self::new(&cargo, root, "cargo", arguments)
     }
 
-    /// Calls `program` in the folder `root`, shown under the name `shown`.
+    /// Calls `program` in the folder `root`; `shown` is how a person would type it.
     #[must_use]
     pub fn new(program: &OsStr, root: &Path, shown: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
@@ -56,8 +56,8 @@ impl Call {
         for (name, _) in env::vars_os().filter(|(name, _)| is_about_us(&name.to_string_lossy())) {
             command.env_remove(name);
         }
-        let words = [shown].into_iter().chain(arguments.iter().copied());
-        let shown = words.map(quoted).collect::<Vec<_>>().join(" ");
+        let words = arguments.iter().map(|word| quoted(word));
+        let shown = [shown.to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ");
         Self { command, shown, limit: None }
     }
 
