@@ -66,7 +66,9 @@ impl Doorbell {
     #[cold]
     fn wake(&self) {
         self.parked.store(false, Ordering::Relaxed);
-        if let Some(waker) = lock(&self.waker).take() {
+        let waker = lock(&self.waker).take();
+        // The lock is released: what is woken may come straight back to it.
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
@@ -88,47 +90,50 @@ mod loom_tests {
         }
     }
 
-    /// Sleeps until `seen` reaches `want`; loom reports a deadlock if a ring is lost.
-    fn sleep_until(bell: &Doorbell, work: &AtomicU64, want: u64) {
-        let waker = Waker::from(std::sync::Arc::new(Unpark(loom::thread::current())));
-        let cx = Context::from_waker(&waker);
-        while bell.poll_work(&cx, || work.load(Ordering::Acquire) >= want).is_pending() {
-            loom::thread::park();
-        }
+    /// Sleeps until `work` reaches each number; loom reports a deadlock if a ring is lost.
+    fn sleeper(shared: &Arc<(Doorbell, AtomicU64)>, until: u64) -> loom::thread::JoinHandle<()> {
+        let shared = Arc::clone(shared);
+        loom::thread::spawn(move || {
+            let waker = Waker::from(std::sync::Arc::new(Unpark(loom::thread::current())));
+            let cx = Context::from_waker(&waker);
+            for want in 1..=until {
+                let done = || shared.1.load(Ordering::Acquire) >= want;
+                while shared.0.poll_work(&cx, done).is_pending() {
+                    loom::thread::park();
+                }
+            }
+        })
+    }
+
+    fn work_and_ring(shared: &(Doorbell, AtomicU64)) {
+        shared.1.fetch_add(1, Ordering::Release);
+        shared.0.ring();
     }
 
     #[test]
     fn loom_no_ring_is_lost() {
         loom::model(|| {
             let shared = Arc::new((Doorbell::default(), AtomicU64::new(0)));
-            let ringer = {
-                let shared = Arc::clone(&shared);
-                loom::thread::spawn(move || {
-                    for _ in 0..2 {
-                        shared.1.fetch_add(1, Ordering::Release);
-                        shared.0.ring();
-                    }
-                })
-            };
-            sleep_until(&shared.0, &shared.1, 1);
-            sleep_until(&shared.0, &shared.1, 2);
-            ringer.join().unwrap();
+            let sleeper = sleeper(&shared, 2);
+            work_and_ring(&shared);
+            work_and_ring(&shared);
+            sleeper.join().unwrap();
         });
     }
 
     #[test]
     fn loom_two_ringers_wake_one_sleeper() {
-        loom::model(|| {
+        // Three threads: all interleavings of up to two preemptions.
+        let mut bounded = loom::model::Builder::new();
+        bounded.preemption_bound = Some(2);
+        bounded.check(|| {
             let shared = Arc::new((Doorbell::default(), AtomicU64::new(0)));
-            let ringers = [(); 2].map(|()| {
-                let shared = Arc::clone(&shared);
-                loom::thread::spawn(move || {
-                    shared.1.fetch_add(1, Ordering::Release);
-                    shared.0.ring();
-                })
-            });
-            sleep_until(&shared.0, &shared.1, 2);
-            ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
+            let sleeper = sleeper(&shared, 2);
+            let other = Arc::clone(&shared);
+            let ringer = loom::thread::spawn(move || work_and_ring(&other));
+            work_and_ring(&shared);
+            ringer.join().unwrap();
+            sleeper.join().unwrap();
         });
     }
 }
