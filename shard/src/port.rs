@@ -7,7 +7,7 @@ use crate::doorbell::Doorbell;
 use crate::lane::{EventInbox, RequestInbox};
 use crate::local::LocalShard;
 use crate::metrics::ShardCounters;
-use crate::primitives::{AtomicBool, Mutex, Ordering, lock};
+use crate::primitives::{AtomicBool, AtomicU8, Mutex, Ordering, lock};
 use std::sync::{Arc, OnceLock};
 
 /// A shard answers no more.
@@ -45,6 +45,21 @@ pub enum Mail {
     Panic,
 }
 
+/// Whether a shard takes new events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It does.
+    Open,
+    /// It holds as much as it may.
+    MemoryFull,
+    /// It is closing, closed or failed.
+    Closed,
+}
+
+const OPEN: u8 = 0;
+const MEMORY_FULL: u8 = 1;
+const CLOSED: u8 = 2;
+
 /// One shard, seen from outside.
 #[derive(Debug)]
 pub struct ShardPort {
@@ -52,7 +67,7 @@ pub struct ShardPort {
     doorbell: Doorbell,
     mailbox: Mailbox,
     down: OnceLock<ShardDown>,
-    memory_full: AtomicBool,
+    gate: AtomicU8,
     counters: ShardCounters,
 }
 
@@ -65,7 +80,7 @@ impl ShardPort {
             doorbell: Doorbell::default(),
             mailbox: Mailbox::default(),
             down: OnceLock::new(),
-            memory_full: AtomicBool::new(false),
+            gate: AtomicU8::new(OPEN),
             counters: ShardCounters::default(),
         }
     }
@@ -90,7 +105,6 @@ impl ShardPort {
 
     /// Why the shard answers no more, if so.
     #[must_use]
-    #[inline]
     pub fn down(&self) -> Option<&ShardDown> {
         self.down.get()
     }
@@ -101,11 +115,21 @@ impl ShardPort {
         self.down.get().cloned().unwrap_or(ShardDown::Closed { shard: self.shard })
     }
 
-    /// Whether the shard holds as much as it may. New events are refused at the edge until it does not.
+    /// Whether the shard takes new events: what a producer asks before each.
     #[must_use]
     #[inline]
-    pub fn is_memory_full(&self) -> bool {
-        self.memory_full.load(Ordering::Relaxed)
+    pub fn gate(&self) -> Gate {
+        match self.gate.load(Ordering::Relaxed) {
+            OPEN => Gate::Open,
+            MEMORY_FULL => Gate::MemoryFull,
+            _ => Gate::Closed,
+        }
+    }
+
+    /// Tells the shard to take what is in its rings and end; nothing new is let in from now on.
+    pub fn begin_close(&self) {
+        self.gate.store(CLOSED, Ordering::Relaxed);
+        let _already_gone = self.post(Mail::Close);
     }
 
     /// Leaves a message and wakes the shard.
@@ -122,8 +146,11 @@ impl ShardPort {
     }
 
     pub(crate) fn set_memory_full(&self, full: bool) {
-        if self.is_memory_full() != full {
-            self.memory_full.store(full, Ordering::Relaxed);
+        let (from, to) = if full { (OPEN, MEMORY_FULL) } else { (MEMORY_FULL, OPEN) };
+        if self.gate.load(Ordering::Relaxed) == from {
+            // A gate that closes meanwhile stays closed.
+            let _closed =
+                self.gate.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -137,6 +164,7 @@ impl ShardPort {
 
     /// Says for good that the shard answers no more. The first reason stays.
     pub(crate) fn set_down(&self, down: ShardDown) {
+        self.gate.store(CLOSED, Ordering::Relaxed);
         let _first_reason_stays = self.down.set(down);
         drop(self.mailbox.shut());
     }

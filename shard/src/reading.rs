@@ -2,6 +2,7 @@
 
 use crate::limits::{HALF_LIVES_MAX, WINDOWS_MAX};
 use crate::{EntityId, Schema, SignalId, SignalTypeDef, Timestamp};
+use std::sync::Arc;
 
 /// Everything known of one (entity, signal) pair as of one instant.
 ///
@@ -120,21 +121,42 @@ impl Feature {
     }
 }
 
-/// Which numbers to read of each entity: the columns of a feature matrix.
+/// Which numbers to read of each entity: the columns of a feature matrix. Cheap to clone.
 ///
 /// ```
 /// use ebbtide_shard::{Plan, PlanError, Schema};
 /// let schema = Schema::from_toml(
 ///     "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]\nvelocity = true",
 /// )?;
-/// let plan = Plan::of(&schema).score("view", "1h")?.count("view", "24h")?.all_time("view")?;
+/// let plan =
+///     Plan::over(&schema).score("view", "1h")?.count("view", "24h")?.all_time("view")?.build();
 /// assert_eq!(plan.columns().len(), 3);
-/// assert!(matches!(Plan::of(&schema).score("view", "2h"), Err(PlanError::UnknownHalfLife { .. })));
+/// let unknown = Plan::over(&schema).score("view", "2h");
+/// assert!(matches!(unknown, Err(PlanError::UnknownHalfLife { .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    columns: Arc<[Feature]>,
+}
+
+impl Plan {
+    /// Starts a plan over what `schema` has.
+    pub fn over(schema: &Schema) -> PlanBuilder<'_> {
+        PlanBuilder { schema, columns: Vec::new() }
+    }
+
+    /// The columns, in the order they were added.
+    #[must_use]
+    pub fn columns(&self) -> &Arc<[Feature]> {
+        &self.columns
+    }
+}
+
+/// A plan being put together, column by column.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Plan<'s> {
+pub struct PlanBuilder<'s> {
     schema: &'s Schema,
     columns: Vec<Feature>,
 }
@@ -177,16 +199,11 @@ pub enum PlanError {
     },
 }
 
-impl<'s> Plan<'s> {
-    /// A plan over `schema` with no column yet.
-    pub fn of(schema: &'s Schema) -> Self {
-        Self { schema, columns: Vec::new() }
-    }
-
-    /// The columns, in the order they were added.
+impl<'s> PlanBuilder<'s> {
+    /// The finished plan.
     #[must_use]
-    pub fn columns(&self) -> &[Feature] {
-        &self.columns
+    pub fn build(self) -> Plan {
+        Plan { columns: self.columns.into() }
     }
 
     /// Adds the score of a half-life, spelled as in the schema.

@@ -151,13 +151,14 @@ fn a_row_holds_the_columns_in_their_order_and_zeros_for_strangers() {
     let mut both = Both::new();
     both.record(7, 1, 0, 8.0);
     let schema = Schema::from_toml(SCHEMA).unwrap();
-    let plan = crate::Plan::of(&schema)
+    let plan = crate::Plan::over(&schema)
         .count("view", "1h")
         .and_then(|plan| plan.score("view", "1h"))
         .and_then(|plan| plan.all_time("delay"))
         .and_then(|plan| plan.velocity("view", "5min"))
         .and_then(|plan| plan.all_time("view"))
-        .unwrap();
+        .unwrap()
+        .build();
     let mut row = [9.0; 5];
     let (entity, now) = (EntityId(7), Timestamp(0));
     both.ledger.read_row((both.key.hash(entity), entity), plan.columns(), now, &mut row);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::lane::{EventSender, RequestSender, event_lane, request_lane};
 use crate::limits::{EVENT_RING_SLOTS, PARTITIONS};
+use crate::port::Gate;
 use crate::{EntityId, PartitionKey, Schema, SignalId, Timestamp};
 use ebbtide_wal::{Lsn, NoWal, Watermarks};
 use std::task::{Context, Waker};
@@ -177,7 +178,8 @@ fn closing_takes_what_was_offered_and_tells_everyone() {
     for entity in 0..2000 {
         lane.push(event(entity)).unwrap();
     }
-    shard.port.post(Mail::Close).unwrap();
+    shard.port.begin_close();
+    assert_eq!(shard.port.gate(), Gate::Closed);
     while shard.turn() != Ok(Turn::Finished) {}
     assert_eq!(lane.applied().reached(), 2000);
     let port = Arc::clone(&shard.port);
@@ -191,12 +193,16 @@ fn a_shard_above_its_memory_says_so_at_its_port() {
     let mut shard = shard_with(NoWal::new());
     shard.memory_bytes_max = shard.ledger.memory_bytes() + 100_000;
     let mut lane = producer(&shard);
+    assert_eq!(shard.port.gate(), Gate::Open);
     for entity in 0..2000 {
-        assert!(!shard.port.is_memory_full() || entity > 0);
         lane.push(event(entity)).unwrap();
         shard.turn().unwrap();
     }
-    assert!(shard.port.is_memory_full());
+    assert_eq!(shard.port.gate(), Gate::MemoryFull);
+    shard.memory_bytes_max = usize::MAX;
+    lane.push(event(1)).unwrap();
+    shard.turn().unwrap();
+    assert_eq!(shard.port.gate(), Gate::Open);
 }
 
 #[test]
