@@ -3,7 +3,7 @@
 //! Promises: a field is what its writer meant, without the quotes; a quote anywhere else than
 //! around a whole field is refused rather than guessed at. A line without quotes is not copied.
 
-use memchr::{memchr, memchr2_iter};
+use memchr::memchr;
 
 use super::Reason;
 use crate::limits::COLUMNS_MAX;
@@ -17,24 +17,53 @@ pub(crate) struct Fields<'a> {
 }
 
 /// Cuts `line` at its commas; `unquoted` is room for fields that had quotes.
+#[inline]
 pub(crate) fn split<'a>(
     line: &'a [u8],
     unquoted: &'a mut Vec<u8>,
 ) -> Result<Fields<'a>, Reason> {
     let mut fields = Fields { columns: [&[]; COLUMNS_MAX], count: 0 };
     let mut start = 0;
-    for at in memchr2_iter(b',', b'"', line) {
-        if line[at] == b'"' {
+    // Fields are short: eight bytes at a time find their ends sooner than wide searches do.
+    let (words, tail) = line.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        if bytes_equal(word, b'"') != 0 {
             return split_quoted(line, unquoted);
         }
-        fields.push(&line[start..at]);
-        start = at + 1;
+        let mut commas = bytes_equal(word, b',');
+        while commas != 0 {
+            let at = index * 8 + (commas.trailing_zeros() / 8) as usize;
+            fields.push(&line[start..at]);
+            start = at + 1;
+            commas &= commas - 1;
+        }
+    }
+    for (at, byte) in (words.len() * 8..).zip(tail) {
+        match byte {
+            b'"' => return split_quoted(line, unquoted),
+            b',' => {
+                fields.push(&line[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
     }
     fields.push(&line[start..]);
     Ok(fields)
 }
 
+/// The high bit of each byte of `word` that is `byte`, and no other bit.
+#[inline]
+fn bytes_equal(word: u64, byte: u8) -> u64 {
+    const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let differences = word ^ u64::from_le_bytes([byte; 8]);
+    // A byte that differs sets its high bit in the sum, or has it set; the sum never carries.
+    !(((differences & LOW_BITS) + LOW_BITS) | differences | LOW_BITS)
+}
+
 impl<'a> Fields<'a> {
+    #[inline]
     fn push(&mut self, field: &'a [u8]) {
         if let Some(column) = self.columns.get_mut(self.count) {
             *column = field;

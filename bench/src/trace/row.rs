@@ -90,9 +90,12 @@ fn entity_of(text: &[u8], names: &mut EntityNames) -> Result<u64, Reason> {
 
 #[inline]
 fn signal_of(text: &[u8], signals: &[Box<str>]) -> Result<u8, Reason> {
-    let found = signals.iter().position(|name| name.as_bytes() == text);
-    let index = found.and_then(|index| u8::try_from(index).ok());
-    index.ok_or_else(|| Reason::UnknownSignal { name: shorten(text) })
+    for (index, name) in (0..).zip(signals) {
+        if name.as_bytes() == text {
+            return Ok(index);
+        }
+    }
+    Err(Reason::UnknownSignal { name: shorten(text) })
 }
 
 /// A field as an error message repeats it.
