@@ -17,6 +17,10 @@ pub const QUOTED_BYTES_MAX: usize = 80;
 pub const REPEATABLE_EVENTS: usize = 4096;
 /// Most entities a synthetic trace may have: each has a whole number that `f64` holds exactly.
 pub const ENTITIES_MAX: u64 = 1 << 53;
+/// Steepest Zipf distribution of a synthetic trace; beyond it one entity has all events anyway.
+pub const ZIPF_MAX: f64 = 10.0;
+/// Longest step within a burst of synthetic events, exclusive.
+pub const BURST_STEP_NS_MAX: u64 = 1_000;
 /// Running decays a rival keeps for one signal.
 pub const HALF_LIVES_MAX: usize = 3;
 /// Buckets of one minute: the 1 h window.
