@@ -21,6 +21,8 @@ pub const ENTITIES_MAX: u64 = 1 << 53;
 pub const ZIPF_MAX: f64 = 10.0;
 /// Longest step within a burst of synthetic events, exclusive.
 pub const BURST_STEP_NS_MAX: u64 = 1_000;
+/// Lock shards of the shared map: see there.
+pub const RIVAL_LOCK_SHARDS: usize = 256;
 /// Running decays a rival keeps for one signal.
 pub const HALF_LIVES_MAX: usize = 3;
 /// Buckets of one minute: the 1 h window.

@@ -10,7 +10,7 @@
 //!
 //! Promises: one text gives the same events every time, on every machine with the same
 //! mathematics library, whatever the version of the random number crates' defaults (the generator
-//! is ChaCha8 by name). What a key means does not depend on the other keys.
+//! is `ChaCha8` by name). What a key means does not depend on the other keys.
 //!
 //! A fresh event is drawn as follows: its entity from the Zipf distribution, its signal uniformly,
 //! its weight among the multiples of 1/4 from 0 to 4 (sums of which are exact), its time after the

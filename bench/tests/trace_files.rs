@@ -22,12 +22,12 @@ fn read_all(reader: &mut TraceReader) -> Result<(Vec<TraceEvent>, Vec<BadLine>),
 }
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 3).unwrap()
+    zstd::encode_all(bytes, 3).expect("memory takes any bytes")
 }
 
 fn written(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
-    fs::write(&path, bytes).unwrap();
+    fs::write(&path, bytes).expect("a temporary folder is writable");
     path
 }
 

@@ -4,6 +4,8 @@
 //! the standard library for numbers. It shares no code with the reader but the types of the
 //! results.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails it by panicking")]
+
 use std::io::Read;
 use std::mem::discriminant;
 
@@ -102,8 +104,7 @@ fn reference_time(text: &str) -> Result<u64, Reason> {
 
 /// Whether `text` has the letters and signs of RFC 3339; `jiff` reads much more than that.
 fn is_rfc3339_shape(text: &str) -> bool {
-    let shape: String =
-        text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     let starts = ["0000-00-00T00:00:00", "0000-00-00t00:00:00", "0000-00-00 00:00:00"];
     let Some(rest) = starts.iter().find_map(|start| shape.strip_prefix(start)) else {
         return false;
@@ -288,7 +289,7 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
         5 => broken,
         1 => vec(any::<u8>(), 0..40),
         1 => vec(bytes, 0..12),
-        1 => select(&["", "#", "# a comment,\"", "1,a,view,1"][..]).prop_map(|s| s.into()),
+        1 => select(&["", "#", "# a comment,\"", "1,a,view,1"][..]).prop_map(Vec::from),
     ]
 }
 
@@ -350,9 +351,8 @@ fn block_boundaries_may_fall_anywhere() {
             body.push(b'\n');
         }
     }
-    let trace = |shift: usize| {
-        [format!("{HEADER}\n#{}\n", "-".repeat(shift)).as_bytes(), &body].concat()
-    };
+    let trace =
+        |shift: usize| [format!("{HEADER}\n#{}\n", "-".repeat(shift)).as_bytes(), &body].concat();
     let expected = reference(&trace(0));
     assert!(expected.iter().filter(|row| row.is_err()).count() > 5);
     for shift in 0..50 {

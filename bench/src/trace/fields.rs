@@ -18,10 +18,7 @@ pub(crate) struct Fields<'a> {
 
 /// Cuts `line` at its commas; `unquoted` is room for fields that had quotes.
 #[inline]
-pub(crate) fn split<'a>(
-    line: &'a [u8],
-    unquoted: &'a mut Vec<u8>,
-) -> Result<Fields<'a>, Reason> {
+pub(crate) fn split<'a>(line: &'a [u8], unquoted: &'a mut Vec<u8>) -> Result<Fields<'a>, Reason> {
     let mut fields = Fields { columns: [&[]; COLUMNS_MAX], count: 0 };
     let mut start = 0;
     // Fields are short: eight bytes at a time find their ends sooner than wide searches do.

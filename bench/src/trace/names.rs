@@ -65,9 +65,7 @@ impl EntityNames {
     #[cold]
     fn remember(&mut self, text: &str, entity: u64) -> Result<u64, EntityClash> {
         match self.by_entity.entry(entity) {
-            Entry::Occupied(slot) => {
-                Err(EntityClash { entity, earlier: Arc::clone(slot.get()) })
-            }
+            Entry::Occupied(slot) => Err(EntityClash { entity, earlier: Arc::clone(slot.get()) }),
             Entry::Vacant(slot) => {
                 let text = slot.insert(Arc::from(text));
                 self.by_text.insert(Arc::clone(text), entity);

@@ -77,8 +77,9 @@ impl Quarantine {
         reason: impl fmt::Display,
     ) -> io::Result<()> {
         let SpelledEvent { event, file, entity, signal } = spelled;
-        let mut text = comment(format_args!("{file}:{}: {reason}", event.line));
-        text += &format!("{},{},{},{}", event.time_ns, quote(entity), signal, event.weight);
+        let reason = comment(format_args!("{file}:{}: {reason}", event.line));
+        let TraceEvent { time_ns, weight, .. } = event;
+        let mut text = format!("{reason}{time_ns},{},{},{weight}", quote(entity), quote(signal));
         if self.has_ids {
             text.push(',');
             text.extend(event.id.map(|id| id.to_string()));
@@ -93,7 +94,7 @@ impl Quarantine {
     ///
     /// When the file cannot be written; the error names it.
     pub fn finish(mut self) -> io::Result<u64> {
-        let flushed = self.file().and_then(|file| file.flush());
+        let flushed = self.file().and_then(io::Write::flush);
         flushed.map_err(|error| self.failed(&error))?;
         Ok(self.count)
     }
@@ -166,14 +167,17 @@ mod tests {
         let mut trace = b"timestamp,entity,signal,weight\n1,caf\xe9,view,1\n1,a,view,-1\n\
                           2,a,look,\n,a,view,1\n1,\"a,view,1\n1,,view,1\n"
             .to_vec();
-        trace.extend(b"3,a,view,1".iter().chain(&[b'0'; crate::limits::LINE_BYTES_MAX]));
+        trace.extend(b"3,a,view,1");
+        trace.resize(trace.len() + crate::limits::LINE_BYTES_MAX, b'0');
         let (events, bad_lines) = read_all("day\n1.csv", &trace);
         assert_eq!((events.len(), bad_lines.len()), (0, 7));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.csv");
         let mut quarantine = Quarantine::new(&path, false);
-        bad_lines.iter().for_each(|bad| quarantine.bad_line(bad).unwrap());
+        for bad in &bad_lines {
+            quarantine.bad_line(bad).unwrap();
+        }
         assert_eq!(quarantine.finish().unwrap(), 7);
 
         let (events, again) = read_all("bad.csv", &std::fs::read(&path).unwrap());

@@ -56,6 +56,8 @@ impl Default for Calendar {
 
 const NS_PER_S: u64 = 1_000_000_000;
 const DAY_S: i64 = 86_400;
+/// Days from 0000-03-01 to 1970-01-01.
+const EPOCH_DAYS: i64 = 719_468;
 
 impl Calendar {
     /// Reads a timestamp of either form.
@@ -80,10 +82,10 @@ impl Calendar {
         let [date @ .., b'T' | b't' | b' ', h1, h0, b':', m1, m0, b':', s1, s0] = head else {
             return Err(unreadable);
         };
-        let hour = two_digits(h1, h0).filter(|&hour| hour < 24).ok_or(unreadable)?;
-        let minute = two_digits(m1, m0).filter(|&minute| minute < 60).ok_or(unreadable)?;
-        let second = two_digits(s1, s0).filter(|&second| second <= 60).ok_or(unreadable)?;
-        let of_day_s = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second.min(59));
+        let hours = two_digits(h1, h0).filter(|&hours| hours < 24).ok_or(unreadable)?;
+        let minutes = two_digits(m1, m0).filter(|&minutes| minutes < 60).ok_or(unreadable)?;
+        let seconds = two_digits(s1, s0).filter(|&seconds| seconds <= 60).ok_or(unreadable)?;
+        let clock_s = hour_minute_s(hours, minutes) + i64::from(seconds.min(59));
 
         let (fraction_ns, zone) = match rest.strip_prefix(b".") {
             None => (0, rest),
@@ -93,9 +95,9 @@ impl Calendar {
             b"Z" | b"z" => 0,
             _ => offset(zone).ok_or(unreadable)?,
         };
-        let time_s = self.midnight(date)? + of_day_s - offset_s;
-        let time_s = u64::try_from(time_s).map_err(|_| TimestampFault::BeforeEpoch)?;
-        let time_ns = time_s.checked_mul(NS_PER_S).ok_or(TimestampFault::TooLate)?;
+        let since_epoch_s = self.midnight(date)? + clock_s - offset_s;
+        let whole_s = u64::try_from(since_epoch_s).map_err(|_| TimestampFault::BeforeEpoch)?;
+        let time_ns = whole_s.checked_mul(NS_PER_S).ok_or(TimestampFault::TooLate)?;
         time_ns.checked_add(fraction_ns).ok_or(TimestampFault::TooLate)
     }
 
@@ -125,6 +127,11 @@ fn two_digits(tens: u8, ones: u8) -> Option<u8> {
     (tens <= 9 && ones <= 9).then(|| tens * 10 + ones)
 }
 
+#[inline]
+fn hour_minute_s(hours: u8, minutes: u8) -> i64 {
+    i64::from(hours) * 3600 + i64::from(minutes) * 60
+}
+
 /// Reads the digits after the point as nanoseconds; gives back what follows them.
 fn fraction(text: &[u8]) -> Result<(u64, &[u8]), TimestampFault> {
     let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -145,7 +152,7 @@ fn offset(zone: &[u8]) -> Option<i64> {
     let &[sign @ (b'+' | b'-'), h1, h0, b':', m1, m0] = zone else { return None };
     let hours = two_digits(h1, h0).filter(|&hours| hours < 24)?;
     let minutes = two_digits(m1, m0).filter(|&minutes| minutes < 60)?;
-    let east_s = i64::from(hours) * 3600 + i64::from(minutes) * 60;
+    let east_s = hour_minute_s(hours, minutes);
     Some(if sign == b'-' { -east_s } else { east_s })
 }
 
@@ -163,9 +170,7 @@ fn days_since_epoch(date: [u8; 10]) -> Option<i64> {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let day_of_year = (153 * i64::from(month) + 2) / 5 + i64::from(day) - 1;
-    /// Days from 0000-03-01 to 1970-01-01.
-    const EPOCH: i64 = 719_468;
-    Some(365 * year + leap_days + day_of_year - EPOCH)
+    Some(365 * year + leap_days + day_of_year - EPOCH_DAYS)
 }
 
 fn days_of_month(year: i64, month: u8) -> Option<u8> {
