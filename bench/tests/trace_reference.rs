@@ -4,7 +4,7 @@
 //! the standard library for numbers. It shares no code with the reader but the types of the
 //! results.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails it by panicking")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::Read;
 use std::mem::discriminant;

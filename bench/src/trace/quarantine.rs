@@ -107,13 +107,18 @@ impl Quarantine {
     }
 
     fn file(&mut self) -> io::Result<&mut BufWriter<File>> {
-        if self.file.is_none() {
-            let mut file = BufWriter::new(File::create(&self.path)?);
-            let id = if self.has_ids { ",id" } else { "" };
-            writeln!(file, "timestamp,entity,signal,weight{id}")?;
-            return Ok(self.file.insert(file));
-        }
-        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.create()?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    fn create(&self) -> io::Result<BufWriter<File>> {
+        let mut file = BufWriter::new(File::create(&self.path)?);
+        let id = if self.has_ids { ",id" } else { "" };
+        writeln!(file, "timestamp,entity,signal,weight{id}")?;
+        Ok(file)
     }
 
     fn failed(&self, error: &io::Error) -> io::Error {
