@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Promises: `record` and `read` take `&self` from any number of threads. Every event is counted
-//! once and decayed rightly whatever the interleaving (`state` says how). An event of a known
-//! entity takes its shard's lock for reading only, and allocates nothing.
+//! and decayed once, whatever the interleaving; `state` says how, and names the two coincidences
+//! that it lets pass. An event of a known entity takes its shard's lock for reading only, and
+//! allocates nothing.
 //!
 //! Choices, each made in the rival's favour:
 //! * foldhash instead of the default `SipHash`;
