@@ -13,7 +13,9 @@
 //!
 //! Nothing here reads a clock: time is a field of the event.
 
+pub mod fault;
 pub mod limits;
+pub mod replay;
 pub mod rivals;
 pub mod synthetic;
 pub mod trace;

@@ -19,6 +19,14 @@ pub struct Ticket {
     pub(crate) number: u64,
 }
 
+impl Ticket {
+    /// The shard the event went to. Tickets of one producer and one shard come true in their order.
+    #[must_use]
+    pub const fn shard(self) -> usize {
+        self.shard
+    }
+}
+
 /// Why an event was not taken. It is given back: nothing is lost.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
