@@ -1,6 +1,7 @@
 //! How a command fails: the exit code of the command-line contract and the line that explains it.
 //!
-//! Promises: every failure is one of three kinds; its text says what, where and what to do, on one line.
+//! Promises: every failure is one of three kinds; its text says what, where and what to do, on one
+//! line.
 
 use std::fmt;
 use std::process::ExitCode;

@@ -81,8 +81,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How much state all shards together may hold, in bytes; by default there is no limit. A shard at
-    /// its part of the limit refuses new events, after those already in its rings.
+    /// How much state all shards together may hold, in bytes; by default there is no limit. A shard
+    /// at its part of the limit refuses new events, after those already in its rings.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_bytes_max = bytes;
         self

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// How long dropping an engine waits for its shards. `close` says how long it may take.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A running engine. Share it behind an `Arc`, or keep it and hand out its producers and readers: these
-/// outlive nothing but themselves and report a closed engine as an error.
+/// A running engine. Share it behind an `Arc`, or keep it and hand out its producers and readers:
+/// these outlive nothing but themselves and report a closed engine as an error.
 ///
 /// ```
 /// use ebbtide::{Engine, Event, EntityId, Schema, Ack};
@@ -50,7 +50,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts to put together an engine that lives in memory only: closing it, or a crash, loses all.
+    /// Starts to put together an engine that lives in memory only: closing it, or a crash, loses
+    /// all.
     pub fn in_memory() -> EngineBuilder {
         EngineBuilder::new()
     }
@@ -110,9 +111,9 @@ impl Engine {
         Ok(AsyncReader::new(requests, Arc::clone(&self.schema), Arc::clone(&self.clock)))
     }
 
-    /// Runs `look` on the core that owns `entity`, between two turns, and gives back its result. The
-    /// shard does nothing else meanwhile, so be brief; and never call this from inside `look`, which
-    /// would wait for itself.
+    /// Runs `look` on the core that owns `entity`, between two turns, and gives back its result.
+    /// The shard does nothing else meanwhile, so be brief; and never call this from inside `look`,
+    /// which would wait for itself.
     ///
     /// # Errors
     ///
@@ -125,8 +126,8 @@ impl Engine {
         visit(&self.ports[self.placement.shard(self.key.hash(entity))], look)
     }
 
-    /// Runs `look` on every shard, one after the other, and gives back the results in the order of the
-    /// shards. Each shard does nothing else meanwhile.
+    /// Runs `look` on every shard, one after the other, and gives back the results in the order of
+    /// the shards. Each shard does nothing else meanwhile.
     ///
     /// # Errors
     ///

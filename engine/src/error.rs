@@ -115,8 +115,8 @@ pub enum ReadError {
         /// How many are possible.
         most: usize,
     },
-    /// The buffer does not have a place for each column of each entity, or there is not a weight for
-    /// each column.
+    /// The buffer does not have a place for each column of each entity, or there is not a weight
+    /// for each column.
     #[error("{rows} entities by {columns} columns need {} numbers; there is room for {room}",
         .rows * .columns)]
     Shape {

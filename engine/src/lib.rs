@@ -1,7 +1,7 @@
 //! An embedded, thread-per-core engine for *decaying signals*.
 //!
-//! A host records timestamped events and reads, within microseconds and exactly, what they amount to now:
-//! exponentially decayed scores, windowed counts, velocities, rankings.
+//! A host records timestamped events and reads, within microseconds and exactly, what they amount
+//! to now: exponentially decayed scores, windowed counts, velocities, rankings.
 //!
 //! ```
 #![doc = include_str!("../examples/quickstart.rs")]
@@ -9,20 +9,20 @@
 //!
 //! # How it works
 //!
-//! Entities are hash-partitioned over shards; each shard is one pinned thread that owns a plain map of its
-//! entities' states. [`Producer`]s and [`Reader`]s reach shards through wait-free rings, one for each
-//! handle and shard. Nothing is shared, so nothing is locked.
+//! Entities are hash-partitioned over shards; each shard is one pinned thread that owns a plain map
+//! of its entities' states. [`Producer`]s and [`Reader`]s reach shards through wait-free rings, one
+//! for each handle and shard. Nothing is shared, so nothing is locked.
 //!
 //! # What holds
 //!
-//! * A score is the sum over all events of `weight · 2^(−age / half-life)`, within 1e-12 (relative), in any
-//!   order of arrival.
-//! * A window of N minutes (hours) as of `now` counts the events in the N minutes (hours) of Unix time that
-//!   end with the one holding `now`.
+//! * A score is the sum over all events of `weight · 2^(−age / half-life)`, within 1e-12
+//!   (relative), in any order of arrival.
+//! * A window of N minutes (hours) as of `now` counts the events in the N minutes (hours) of Unix
+//!   time that end with the one holding `now`.
 //! * A read as of a time before a pair's last event is answered as of that event, and says so.
 //! * Events of one producer for one entity are applied in the order they were offered.
-//! * An event that is refused comes back with a typed reason; one that is accepted is applied exactly once,
-//!   unless its shard fails, which is told to everyone who waits.
+//! * An event that is refused comes back with a typed reason; one that is accepted is applied
+//!   exactly once, unless its shard fails, which is told to everyone who waits.
 //!
 //! # What does not
 //!

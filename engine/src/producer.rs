@@ -21,8 +21,8 @@ pub enum Ack {
     Applied,
 }
 
-/// Records events from one thread. It can be moved to another thread, but not shared or cloned: open one
-/// for each recording thread.
+/// Records events from one thread. It can be moved to another thread, but not shared or cloned:
+/// open one for each recording thread.
 ///
 /// ```compile_fail,E0277
 /// fn shared<T: Sync>() {}
@@ -58,13 +58,15 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`OfferError`] with the event in it: its ring is full, it was rejected, or its shard is down.
+    /// [`OfferError`] with the event in it: its ring is full, it was rejected, or its shard is
+    /// down.
     #[inline]
     pub fn offer(&mut self, event: Event) -> Result<Ticket, OfferError> {
         self.events.offer(event)
     }
 
-    /// Offers events in order until one is not taken; never blocks. Cheaper per event than one by one.
+    /// Offers events in order until one is not taken; never blocks. Cheaper per event than one by
+    /// one.
     pub fn offer_batch(&mut self, events: &[Event]) -> BatchOffer {
         let (taken, stopped) = self.events.offer_batch(events);
         BatchOffer { taken, stopped }
@@ -119,9 +121,8 @@ impl Producer {
         })
     }
 
-    /// A future of the event of `ticket`, from this producer, having come as far as `ack`. It needs no
-    /// particular executor, outlives the producer, and may be dropped at any time.
-    #[must_use]
+    /// A future of the event of `ticket`, from this producer, having come as far as `ack`. It needs
+    /// no particular executor, outlives the producer, and may be dropped at any time.
     pub fn acked(&self, ticket: Ticket, ack: Ack) -> Acked {
         let (port, watermark, number) = self.events.applied(ticket);
         let number = if ack == Ack::Accepted { 0 } else { number };

@@ -18,11 +18,11 @@ pub struct Ranked {
     pub value: f64,
 }
 
-/// Asks from one task of any executor. The futures may be dropped at any time; the next question then
-/// waits for the reply nobody took.
+/// Asks from one task of any executor. The futures may be dropped at any time; the next question
+/// then waits for the reply nobody took.
 ///
-/// Every question names its instant. A pair whose last event is later than that is read as of that event
-/// instead, and says so in [`SignalReading::as_of`].
+/// Every question names its instant. A pair whose last event is later than that is read as of that
+/// event instead, and says so in [`SignalReading::as_of`].
 #[derive(Debug)]
 pub struct AsyncReader {
     requests: RequestRouter,
@@ -58,13 +58,13 @@ impl AsyncReader {
         Ok(self.requests.read(entity, signal, now).await?)
     }
 
-    /// Fills `out` with a feature matrix as of one instant: a row for each entity, in their order, with
-    /// a number for each column of `plan`. An entity without events has a row of zeros.
+    /// Fills `out` with a feature matrix as of one instant: a row for each entity, in their order,
+    /// with a number for each column of `plan`. An entity without events has a row of zeros.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] if `out` has not `entities × columns` places, or a shard is down; `out` may then be
-    /// filled in part.
+    /// [`ReadError`] if `out` has not `entities × columns` places, or a shard is down; `out` may
+    /// then be filled in part.
     pub async fn read_many(
         &mut self,
         entities: &[EntityId],
@@ -80,12 +80,13 @@ impl AsyncReader {
         Ok(self.requests.read_rows(entities, plan.columns(), now, out).await?)
     }
 
-    /// The best `k` of `entities` by the sum of the plan's numbers, each times its weight, as of one
-    /// instant; best first, ties by the smaller id.
+    /// The best `k` of `entities` by the sum of the plan's numbers, each times its weight, as of
+    /// one instant; best first, ties by the smaller id.
     ///
     /// # Errors
     ///
-    /// As [`AsyncReader::read_many`]; [`ReadError::Shape`] if there is not one weight for each column.
+    /// As [`AsyncReader::read_many`]; [`ReadError::Shape`] if there is not one weight for each
+    /// column.
     pub async fn rank(
         &mut self,
         entities: &[EntityId],
@@ -105,13 +106,13 @@ impl AsyncReader {
         ranked
     }
 
-    /// The best `k` of all entities by one score, best first, ties by the smaller id; entities whose
-    /// score is zero for good are left out. Kept up on writes: no scan.
+    /// The best `k` of all entities by one score, best first, ties by the smaller id; entities
+    /// whose score is zero for good are left out. Kept up on writes: no scan.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] for an unknown signal type or half-life, for more than [`TOP_K_MAX`] places, or a
-    /// shard that is down.
+    /// [`ReadError`] for an unknown signal type or half-life, for more than [`TOP_K_MAX`] places,
+    /// or a shard that is down.
     pub async fn top_k(
         &mut self,
         signal: SignalId,
@@ -167,9 +168,9 @@ fn best(entities: &[EntityId], values: &[f64], weights: &[f64], k: usize) -> Vec
     ranked
 }
 
-/// Asks from one thread, and waits for the answer: a hop to the owning core and back. It can be moved to
-/// another thread, but not shared or cloned: open one for each reading thread. In async code use
-/// [`AsyncReader`], which has the same questions.
+/// Asks from one thread, and waits for the answer: a hop to the owning core and back. It can be
+/// moved to another thread, but not shared or cloned: open one for each reading thread. In async
+/// code use [`AsyncReader`], which has the same questions.
 ///
 /// ```compile_fail,E0277
 /// fn shared<T: Sync>() {}
@@ -205,8 +206,8 @@ impl Reader {
         block_on(self.inner.read(entity, signal, now))
     }
 
-    /// Fills `out` with a feature matrix as of one instant: a row for each entity, a column for each
-    /// number of the plan.
+    /// Fills `out` with a feature matrix as of one instant: a row for each entity, a column for
+    /// each number of the plan.
     ///
     /// # Errors
     ///
@@ -214,7 +215,7 @@ impl Reader {
     ///
     /// ```
     /// use ebbtide::{Engine, EntityId, Plan, Schema, Timestamp};
-    /// let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]")?;
+    /// let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]")?;
     /// let plan = Plan::over(&schema).score("view", "1h")?.count("view", "1h")?.build();
     /// let engine = Engine::in_memory().schema(schema).shards(1).open()?;
     /// let mut matrix = [f64::NAN; 2 * 2];

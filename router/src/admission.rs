@@ -1,9 +1,9 @@
 //! The edge: which events may enter.
 //!
-//! Promises: an event that passes has a known signal type, a weight that can be stored and a time not
-//! further ahead of the clock than allowed. One that does not is refused with a typed reason, counted,
-//! and goes no further. The clock is asked only when an event is newer than anything already known to be
-//! admissible, so a stream in order costs no clock read per event.
+//! Promises: an event that passes has a known signal type, a weight that can be stored and a time
+//! not further ahead of the clock than allowed. One that does not is refused with a typed reason,
+//! counted, and goes no further. The clock is asked only when an event is newer than anything
+//! already known to be admissible, so a stream in order costs no clock read per event.
 
 use crate::clock::Clock;
 use ebbtide_shard::{Event, Schema, SignalId, Timestamp, WeightError, checked_weight};

@@ -1,8 +1,8 @@
 //! One producer's way into every shard: admit, hash, place, push.
 //!
-//! Promises: an event that is not taken comes back with the reason; events of one producer for one entity
-//! arrive in the order they were offered; a batch stops at the first event that is not taken, and all
-//! before it are.
+//! Promises: an event that is not taken comes back with the reason; events of one producer for one
+//! entity arrive in the order they were offered; a batch stops at the first event that is not
+//! taken, and all before it are.
 
 use crate::{Admission, Placement, Rejection};
 use ebbtide_shard::lane::{EventSender, event_lane};
@@ -102,6 +102,10 @@ impl EventRouter {
     /// # Errors
     ///
     /// If a shard is down.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one port for each shard.
     pub fn open(
         ports: &[Arc<ShardPort>],
         placement: Placement,

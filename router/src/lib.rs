@@ -5,9 +5,9 @@
 //! request ───────▶ hash ──place──▶ lane of the owning shard, or of all, and back
 //! ```
 //!
-//! Invariants: placement is a pure function of hash and number of shards; nothing enters a ring that
-//! [`Admission`] has not passed. Deliberately not here: threads, waiting, files.
-//! Hosts use the `ebbtide` crate instead of this one.
+//! Invariants: placement is a pure function of hash and number of shards; nothing enters a ring
+//! that [`Admission`] has not passed. Deliberately not here: threads, waiting, files. Hosts use the
+//! `ebbtide` crate instead of this one.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! One reader's way to every shard: ask the owner, or scatter over all and gather.
 //!
-//! Promises: a question goes to the shard that owns the entity; a matrix comes back in the order of the
-//! entities asked for; after an error, or a future dropped half-way, the reader can be used again.
+//! Promises: a question goes to the shard that owns the entity; a matrix comes back in the order of
+//! the entities asked for; after an error, or a future dropped half-way, the reader can be used
+//! again.
 
 use crate::Placement;
 use ebbtide_shard::doorbell::Doorbell;
@@ -41,6 +42,10 @@ impl RequestRouter {
     /// # Errors
     ///
     /// If a shard is down.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one port for each shard.
     pub fn open(
         ports: &[Arc<ShardPort>],
         placement: Placement,

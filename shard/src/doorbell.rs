@@ -7,12 +7,12 @@
 //!   look for work once more              parked? then take the waker and wake
 //! ```
 //!
-//! Promises: work published before [`Doorbell::ring`] is seen by the sleeper, either in its last look or
-//! because it is woken; never neither. Ringing an awake sleeper costs one fence and one load.
-//! Why: the two fences order "parked, then look" against "publish, then look at parked"; whichever
-//! fence comes second sees the other side's store. Every interleaving is checked by loom
-//! (`loom_no_ring_is_lost`).
-//! Not here: what the work is; how a thread sleeps (any [`Waker`] will do).
+//! Promises: work published before [`Doorbell::ring`] is seen by the sleeper, either in its last
+//! look or because it is woken; never neither. Ringing an awake sleeper costs one fence and one
+//! load. Why: the two fences order "parked, then look" against "publish, then look at parked";
+//! whichever fence comes second sees the other side's store. Every interleaving is checked by loom
+//! (`loom_no_ring_is_lost`). Not here: what the work is; how a thread sleeps (any [`Waker`] will
+//! do).
 
 use crate::primitives::{AtomicBool, Mutex, Ordering, fence, lock};
 use std::task::{Context, Poll, Waker};

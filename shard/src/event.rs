@@ -1,7 +1,8 @@
 //! What enters: entities, times, weights and the events made of them.
 //!
-//! Promises: an [`Event`] is what a host writes down; a [`RoutedEvent`] is the same after admission,
-//! with the routing hash beside it, 32 bytes, what rings and turns carry. Nothing here asks a clock.
+//! Promises: an [`Event`] is what a host writes down; a [`RoutedEvent`] is the same after
+//! admission, with the routing hash beside it, 32 bytes, what rings and turns carry. Nothing here
+//! asks a clock.
 
 use crate::limits::{PARTITION_BITS, WEIGHT_MAX};
 use std::fmt;
@@ -22,8 +23,8 @@ impl EntityId {
     #[must_use]
     pub fn of_name(name: &str) -> Self {
         let digest = blake3::hash(name.as_bytes());
-        let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
-        Self(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        let digest = digest.as_bytes();
+        Self(u64::from_le_bytes(std::array::from_fn(|i| digest[i])))
     }
 }
 
@@ -167,7 +168,7 @@ pub enum WeightError {
 /// ```
 #[inline]
 pub fn checked_weight(weight: f64) -> Result<f64, WeightError> {
-    if weight >= f64::MIN_POSITIVE && weight <= WEIGHT_MAX {
+    if (f64::MIN_POSITIVE..=WEIGHT_MAX).contains(&weight) {
         return Ok(weight);
     }
     unusual_weight(weight)
@@ -223,7 +224,7 @@ impl EntityHash {
     pub(crate) const fn slot(self, signal: SignalId, slots: usize) -> usize {
         let within_partition = (self.0 << PARTITION_BITS) as u64;
         let spread = (within_partition ^ signal.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        ((spread >> 32) * slots as u64 >> 32) as usize
+        (((spread >> 32) * slots as u64) >> 32) as usize
     }
 }
 

@@ -15,7 +15,8 @@ pub struct PartitionKey {
 }
 
 impl PartitionKey {
-    /// The key made of these bytes. They should be random, and must stay the same for a store's life.
+    /// The key made of these bytes. They should be random, and must stay the same for a store's
+    /// life.
     ///
     /// ```
     /// use ebbtide_shard::{EntityId, PartitionKey};
@@ -32,7 +33,6 @@ impl PartitionKey {
     #[inline]
     pub fn hash(&self, entity: EntityId) -> EntityHash {
         let hash = self.hasher.hash(&entity.0.to_le_bytes());
-        #[expect(clippy::cast_possible_truncation, reason = "the top half is what is kept")]
         EntityHash((hash >> 32) as u32)
     }
 }

@@ -1,13 +1,14 @@
-//! Lanes: the rings between one producer or one reader and one shard. The one crossing between threads.
+//! Lanes: the rings between one producer or one reader and one shard. The one crossing between
+//! threads.
 //!
 //! ```text
 //! EventSender ──events──▶ EventInbox        EventSender ◀──applied watermark── EventInbox
 //! RequestSender ─requests─▶ RequestInbox    RequestSender ◀────replies──────── RequestInbox
 //! ```
 //!
-//! Promises: each ring has one end on either side, by ownership: no end is `Clone`, none is `Sync`, so
-//! two threads cannot push to, or pop from, one ring. A full ring gives the event back. When one side
-//! goes away, for whatever reason, the other is woken and told.
+//! Promises: each ring has one end on either side, by ownership: no end is `Clone`, none is `Sync`,
+//! so two threads cannot push to, or pop from, one ring. A full ring gives the event back. When one
+//! side goes away, for whatever reason, the other is woken and told.
 //!
 //! ```compile_fail,E0599
 //! fn twice(sender: ebbtide_shard::lane::EventSender) {
@@ -71,8 +72,8 @@ impl EventSender {
         self.ring.slots()
     }
 
-    /// Puts one event in the ring and gives its number in this lane, counted from 1. The shard is not
-    /// woken: ring its doorbell when the batch is in.
+    /// Puts one event in the ring and gives its number in this lane, counted from 1. The shard is
+    /// not woken: ring its doorbell when the batch is in.
     ///
     /// # Errors
     ///
@@ -116,8 +117,8 @@ impl EventInbox {
         self.ring.is_abandoned() && self.ring.is_empty()
     }
 
-    /// Hands up to `most` events, in order, to `take`, as one or two runs; then they count as applied.
-    /// If `take` fails, none of them leaves the ring.
+    /// Hands up to `most` events, in order, to `take`, as one or two runs; then they count as
+    /// applied. If `take` fails, none of them leaves the ring.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! One core's share of an [Ebbtide](https://docs.rs/ebbtide) engine: signal mathematics, ledger, turn.
+//! One core's share of an [Ebbtide](https://docs.rs/ebbtide) engine: signal mathematics, ledger,
+//! turn.
 //!
 //! ```text
 //! lane ─drain─▶ turn ─┬─append─▶ wal
@@ -8,12 +9,12 @@
 //! * [`signal`] is arithmetic: decay, windows, buckets.
 //! * [`schema`] says which signals exist; [`event`] what enters; [`reading`] what comes out.
 //! * [`ledger`] owns the state; [`shard`] moves events into it and answers requests, sans-I/O.
-//! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is what
-//!   the rest of the engine holds of a shard.
+//! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is
+//!   what the rest of the engine holds of a shard.
 //! * [`model`] is the slow truth everything is checked against.
 //!
-//! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock, opens a
-//! file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
+//! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock,
+//! opens a file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Every bound of the shard, in one place, followed by the relations between them.
 //!
-//! Promises: no other file of this crate spells a limit as a number. A relation that a change breaks
-//! fails the build with the reason beside it.
+//! Promises: no other file of this crate spells a limit as a number. A relation that a change
+//! breaks fails the build with the reason beside it.
 
 /// Fixed partitions of the entity space; a shard owns a contiguous range of them.
 pub const PARTITIONS: usize = 4096;

@@ -1,7 +1,7 @@
 //! A shard's counters: written by the shard alone, read by anyone.
 //!
-//! Promises: counters only rise; gauges hold the value of the last turn. Updated per turn, never per
-//! event, so nothing here costs the hot path.
+//! Promises: counters only rise; gauges hold the value of the last turn. Updated per turn, never
+//! per event, so nothing here costs the hot path.
 
 use crate::primitives::{AtomicU64, Ordering};
 

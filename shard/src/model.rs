@@ -1,10 +1,11 @@
 //! The slow truth: keeps every event and sums afresh on every read.
 //!
 //! Promises: obviously right rather than fast; shares no arithmetic with the fast code. Scores are
-//! summed with Neumaier's compensation and are within 1e-13 (relative) of exact. Used by the tests and by
-//! `replay --verify`.
+//! summed with Neumaier's compensation and are within 1e-13 (relative) of exact. Used by the tests
+//! and by `replay --verify`.
 
 use crate::limits::{HOUR_BUCKETS, HOUR_NS, MINUTE_NS};
+use crate::signal::window::Window;
 use crate::{EntityId, Schema, SignalId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ impl ReferenceModel {
     }
 
     /// Every pair that has events, by entity, then signal type.
+    #[must_use]
     pub fn pairs(&self) -> impl ExactSizeIterator<Item = (EntityId, SignalId)> {
         self.events.keys().copied()
     }
@@ -77,7 +79,7 @@ impl ReferenceModel {
         };
         let counts: Vec<u64> = def.windows().iter().map(|w| count(w.as_nanos())).collect();
         let per_second = |(count, ns): (&u64, u64)| *count as f64 / (ns as f64 / 1e9);
-        let lengths = def.windows().iter().map(|window| window.as_nanos());
+        let lengths = def.windows().iter().map(Window::as_nanos);
         let velocities = if def.velocity() {
             counts.iter().zip(lengths).map(per_second).collect()
         } else {
@@ -93,8 +95,8 @@ impl ReferenceModel {
         })
     }
 
-    /// The entities with the `k` highest scores of one half-life, best first, ties by the smaller id;
-    /// entities whose score is zero are left out.
+    /// The entities with the `k` highest scores of one half-life, best first, ties by the smaller
+    /// id; entities whose score is zero are left out.
     #[must_use]
     pub fn top_k(
         &self,
@@ -115,7 +117,8 @@ impl ReferenceModel {
     }
 }
 
-/// `2^(−dt/half_life)`: whole half-lives halve exactly, the rest goes through the platform's `exp2`.
+/// `2^(−dt/half_life)`: whole half-lives halve exactly, the rest goes through the platform's
+/// `exp2`.
 fn decay(dt_ns: u64, half_life_ns: u64) -> f64 {
     let (whole, rest) = (dt_ns / half_life_ns, dt_ns % half_life_ns);
     let halvings = i32::try_from(whole).map_or(-5000, |whole| -whole.min(5000));

@@ -20,7 +20,8 @@ pub enum ShardDown {
         /// Which shard.
         shard: usize,
     },
-    /// The shard failed; its memory is gone, other shards go on. Close the engine and open it again.
+    /// The shard failed; its memory is gone, other shards go on. Close the engine and open it
+    /// again.
     #[error("shard {shard} failed and its state is gone; reopen the engine: {cause}")]
     Failed {
         /// Which shard.

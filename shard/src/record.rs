@@ -5,9 +5,9 @@
 //!         | entity | time | weight | signal |
 //! ```
 //!
-//! Promises: [`decode`] gives back what [`encode`] wrote, bit for bit; any other bytes are a typed error
-//! or a different event, never a panic. The routing hash is left out: it belongs to the store's key and
-//! is computed again.
+//! Promises: [`decode`] gives back what [`encode`] wrote, bit for bit; any other bytes are a typed
+//! error or a different event, never a panic. The routing hash is left out: it belongs to the
+//! store's key and is computed again.
 
 use crate::{EntityId, Event, RoutedEvent, SignalId, Timestamp, checked_weight};
 
@@ -71,7 +71,8 @@ mod tests {
         ) {
             let (entity, signal, time) = (EntityId(entity), SignalId(signal), Timestamp(time));
             let mut records = Vec::new();
-            encode(&RoutedEvent { entity, time, weight, hash: EntityHash(hash), signal }, &mut records);
+            let hash = EntityHash(hash);
+            encode(&RoutedEvent { entity, time, weight, hash, signal }, &mut records);
             prop_assert_eq!(decode(&records), Ok(Event { entity, signal, time, weight }));
         }
 

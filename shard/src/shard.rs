@@ -4,8 +4,8 @@
 //! turn: mail ─▶ up to 512 events: drain ─▶ append ─▶ apply ─▶ acknowledge ─▶ requests ─▶ counters
 //! ```
 //!
-//! Promises: events of one lane are applied in their order, each exactly once; a turn is bounded, so a
-//! read waits behind at most one batch; a request sees every event applied before it.
+//! Promises: events of one lane are applied in their order, each exactly once; a turn is bounded,
+//! so a read waits behind at most one batch; a request sees every event applied before it.
 //! Sans-I/O: no clock, no file, no executor. Whoever calls [`Shard::turn`] decides when and where.
 //! Fails by: [`TurnError`], after which the shard must not be used again.
 

@@ -1,9 +1,9 @@
 //! How far something has come, and waiting until it has come far enough.
 //!
-//! Promises: a watermark never goes back; a waiter whose number is reached is woken, and every waiter is
-//! woken when the other side goes away. Moving a watermark nobody waits on costs a store, a fence and a
-//! load. The crossing is that of [`crate::doorbell`], with many sleepers; loom checks it
-//! (`loom_every_waiter_is_woken`).
+//! Promises: a watermark never goes back; a waiter whose number is reached is woken, and every
+//! waiter is woken when the other side goes away. Moving a watermark nobody waits on costs a store,
+//! a fence and a load. The crossing is that of [`crate::doorbell`], with many sleepers; loom checks
+//! it (`loom_every_waiter_is_woken`).
 
 use crate::primitives::{AtomicBool, AtomicU64, Mutex, Ordering, fence, lock};
 use std::task::{Context, Poll, Waker};
@@ -93,7 +93,9 @@ impl Watermark {
         let woken: Vec<_> = waiters.extract_if(.., |(number, _)| *number <= reached).collect();
         self.waiting.store(!waiters.is_empty(), Ordering::Relaxed);
         drop(waiters);
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in woken {
+            waker.wake();
+        }
     }
 }
 

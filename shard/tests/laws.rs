@@ -21,7 +21,7 @@ type Events = Vec<(u64, f64)>;
 fn schema() -> Arc<Schema> {
     let text = "[signals.view]\nhalf_lives = [\"1h\", \"24h\", \"7d\"]\n\
                 windows = [\"5min\", \"1h\", \"24h\", \"7d\"]\nvelocity = true";
-    Arc::new(Schema::from_toml(text).unwrap())
+    Arc::new(Schema::from_toml(text).expect("it obeys the rules"))
 }
 
 fn read(events: &[(u64, f64)], now: u64) -> SignalReading {
@@ -32,7 +32,7 @@ fn read(events: &[(u64, f64)], now: u64) -> SignalReading {
         let time = Timestamp(time);
         ledger.on_event(&RoutedEvent { entity: ENTITY, time, weight, hash, signal: SIGNAL });
     }
-    ledger.read(hash, ENTITY, SIGNAL, Timestamp(now)).unwrap()
+    ledger.read(hash, ENTITY, SIGNAL, Timestamp(now)).expect("it has events")
 }
 
 fn model(events: &[(u64, f64)]) -> ReferenceModel {
@@ -66,7 +66,8 @@ fn events() -> impl Strategy<Value = Events> {
 proptest! {
     #![proptest_config(Config { cases: 2000, ..Config::default() })]
 
-    /// P1: without new events a score falls, or stays, between any two instants; it is never negative.
+    /// P1: without new events a score falls, or stays, between any two instants; it is never
+    /// negative.
     #[test]
     fn p1_scores_only_fall_without_events(
         events in events(),

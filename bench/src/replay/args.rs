@@ -27,14 +27,15 @@ pub struct ReplayArgs {
     /// Runtime of the shards: auto, uring or threads
     #[arg(long, default_value = "auto", value_parser = parse_backend)]
     pub(super) backend: Backend,
-    /// max, EVENTS_PER_SECOND, or xN for trace time sped up N times
+    /// max, events per second, or xN for trace time sped up N times
     #[arg(long, default_value = "max")]
     pub(super) rate: Rate,
     /// What to wait for, and measure to: applied
     #[arg(long, default_value = "applied", value_parser = parse_ack)]
     pub(super) ack: ebbtide::Ack,
     /// Threads that record events
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) producers: u16,
     /// Instant of the answers: RFC 3339 or nanoseconds [default: the last event's time]
     #[arg(long, value_name = "TIMESTAMP", value_parser = parse_instant)]

@@ -1,7 +1,7 @@
 //! Where a replay's events come from, in batches, with whatever is wrong with them set aside.
 //!
-//! Promises: a line that is no event ends the run with its file, number and reason, or, if asked to, is
-//! counted and put in quarantine; the events around it are not touched.
+//! Promises: a line that is no event ends the run with its file, number and reason, or, if asked
+//! to, is counted and put in quarantine; the events around it are not touched.
 
 use super::args::ReplayArgs;
 use crate::fault::Fault;
@@ -32,7 +32,7 @@ pub(super) struct Input {
 
 enum Source {
     Trace(Box<TraceReader>),
-    Synthetic(Synthetic, EntityNames),
+    Synthetic(Box<Synthetic>, EntityNames),
 }
 
 /// Reads the schema that the flags name.
@@ -85,7 +85,7 @@ impl Input {
         let signals: Vec<String> = schema.signals().map(|(_, def)| def.name().to_owned()).collect();
         let (source, title) = if let Some(text) = &args.synthetic {
             let spec = Spec::parse(text, signals.len()).map_err(Fault::input)?;
-            let source = Source::Synthetic(Synthetic::new(spec), EntityNames::default());
+            let source = Source::Synthetic(Box::new(Synthetic::new(spec)), EntityNames::default());
             (source, format!("synthetic events ({text})"))
         } else if let Some(path) = &args.trace {
             let reader = TraceReader::open(path, &signals)?;

@@ -1,8 +1,8 @@
 //! When each event is meant to be sent: an open loop, so that a stall shows in the latencies.
 //!
-//! Promises: the intended time of an event depends on the schedule alone, never on how the system did;
-//! an event that is late is sent at once, none is skipped.
-//! Source: Gil Tene, *How NOT to Measure Latency*; the schedule of wrk2.
+//! Promises: the intended time of an event depends on the schedule alone, never on how the system
+//! did; an event that is late is sent at once, none is skipped. Source: Gil Tene, *How NOT to
+//! Measure Latency*; the schedule of wrk2.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -54,9 +54,9 @@ impl Schedule {
         Self { rate, events: 0, first_ns: None, newest_ns: 0 }
     }
 
-    /// When the next event, stamped `time_ns`, is meant to be sent; `None` for as soon as possible. An
-    /// event that goes back in time is meant for the moment of the newest before it: it was delivered
-    /// then.
+    /// When the next event, stamped `time_ns`, is meant to be sent; `None` for as soon as possible.
+    /// An event that goes back in time is meant for the moment of the newest before it: it was
+    /// delivered then.
     pub(super) fn next(&mut self, time_ns: u64) -> Option<Duration> {
         let first_ns = *self.first_ns.get_or_insert(time_ns);
         self.newest_ns = self.newest_ns.max(time_ns);

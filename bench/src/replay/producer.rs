@@ -1,7 +1,8 @@
 //! One recording thread of a replay: sends its events at their time and learns when each is there.
 //!
-//! Promises: latency is counted from the intended time, or from the offer when there is no schedule;
-//! while it waits, for time or for room, it looks at what has been acknowledged. No event is skipped.
+//! Promises: latency is counted from the intended time, or from the offer when there is no
+//! schedule; while it waits, for time or for room, it looks at what has been acknowledged. No event
+//! is skipped.
 
 use super::latency::Latencies;
 use crate::trace::TraceEvent;
@@ -98,7 +99,7 @@ impl Recorder {
             }
             self.note_acknowledged();
             if left > SLEEP_MIN && self.open.iter().all(VecDeque::is_empty) {
-                std::thread::sleep(left - SLEEP_MIN);
+                std::thread::sleep(left.saturating_sub(SLEEP_MIN));
             } else {
                 std::thread::yield_now();
             }

@@ -6,8 +6,8 @@
 //!   └────────────── refused ──────────────┘
 //! ```
 //!
-//! Promises: all events of an entity go through one recorder in trace order, so with any number of them
-//! an entity's state is the same to the bit. The engine's clock is that of the trace.
+//! Promises: all events of an entity go through one recorder in trace order, so with any number of
+//! them an entity's state is the same to the bit. The engine's clock is that of the trace.
 
 use super::args::ReplayArgs;
 use super::input::Input;
@@ -29,7 +29,7 @@ const BATCHES_WAITING: usize = 4;
 /// Time for the first batch to be read before a schedule begins.
 const LEAD: Duration = Duration::from_millis(50);
 /// How long the last events may take to be acknowledged.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What came of a run.
 pub(super) struct Ran {
@@ -76,10 +76,10 @@ pub(super) fn run(
             keep: args.verifies(),
             kept: Vec::new(),
         };
-        let fed = feed.all(input, clock, &team, progress);
+        let outcome = feed.all(input, clock, &team, progress);
         let latencies = team.finish(input);
         // What is wrong with the input comes before what followed from it.
-        fed?;
+        outcome?;
         let latencies = latencies?;
         let seconds = start.elapsed().as_secs_f64();
         let Feed { newest, kept, .. } = feed;
@@ -176,7 +176,8 @@ impl Team<'_> {
     }
 }
 
-/// Spreads entities over recorders; multiplication by an odd number mixes ids that follow a pattern.
+/// Spreads entities over recorders; multiplication by an odd number mixes ids that follow a
+/// pattern.
 fn recorder_of(entity: u64, recorders: usize) -> usize {
     let mixed = entity.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     usize::try_from(mixed).unwrap_or(0) % recorders

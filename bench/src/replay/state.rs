@@ -23,8 +23,8 @@ pub(super) fn pairs(engine: &Engine, as_of: Timestamp) -> Result<Vec<Pair>, Faul
     Ok(pairs)
 }
 
-/// Writes the state as JSON lines, one for each pair, by the entity's text, then the signal's name, both
-/// as bytes.
+/// Writes the state as JSON lines, one for each pair, by the entity's text, then the signal's name,
+/// both as bytes.
 ///
 /// # Errors
 ///

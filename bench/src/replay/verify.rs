@@ -1,8 +1,8 @@
 //! Compares every answer of the engine with the reference model.
 //!
-//! Promises: every pair is compared in every number (scores to 1e-9, everything else exactly); every
-//! other way of asking (rows, single reads, rankings) must give the same answers; the first differences
-//! are named. A model that agrees proves both, for they share no arithmetic.
+//! Promises: every pair is compared in every number (scores to 1e-9, everything else exactly);
+//! every other way of asking (rows, single reads, rankings) must give the same answers; the first
+//! differences are named. A model that agrees proves both, for they share no arithmetic.
 
 use super::input::Input;
 use super::state::Pair;

@@ -1,8 +1,8 @@
 //! Where shards run: one pinned thread each, on io_uring or on plain threads, behind one seam.
 //!
-//! Promises: the same loop drives a shard on either runtime; which one was chosen, and why, is part of
-//! the engine; a panic in a shard ends that shard, not the process.
-//! Not here: what a turn does ([`ebbtide_shard::shard`]).
+//! Promises: the same loop drives a shard on either runtime; which one was chosen, and why, is part
+//! of the engine; a panic in a shard ends that shard, not the process. Not here: what a turn does
+//! ([`ebbtide_shard::shard`]).
 
 mod probe;
 mod shard_loop;
@@ -123,13 +123,11 @@ pub(crate) fn launch(backend: Backend, job: Job) -> Result<ShardThread, String> 
     let (ending, ended) = mpsc::channel();
     let run = Run { job, started, ending };
     let join = if backend == Backend::Uring { uring::spawn(run) } else { threads::spawn(run) }?;
-    match has_started.recv() {
-        Ok(()) => Ok(ShardThread { join, ended }),
-        Err(mpsc::RecvError) => {
-            join();
-            Err("its thread ended before it began".into())
-        }
+    if has_started.recv().is_ok() {
+        return Ok(ShardThread { join, ended });
     }
+    join();
+    Err("its thread ended before it began".into())
 }
 
 /// A job with the signals of its beginning and end.

@@ -1,13 +1,14 @@
-//! The ledger: every pair a shard owns, its hot state and its buckets, and the rankings kept on writes.
+//! The ledger: every pair a shard owns, its hot state and its buckets, and the rankings kept on
+//! writes.
 //!
 //! ```text
 //! event ─hash─▶ partition ─slot─▶ hot state (one line) ─▶ scores, all-time
 //!                                      └─ bucket ref ───▶ buckets (one to fifteen lines)
 //! ```
 //!
-//! Promises: one owner, no lock, no atomic, no clock; the same events in the same order give the same
-//! bits. Growth rehashes one partition at a time.
-//! Not here: rings and threads ([`crate::shard`]), what a score is ([`crate::signal`]).
+//! Promises: one owner, no lock, no atomic, no clock; the same events in the same order give the
+//! same bits. Growth rehashes one partition at a time. Not here: rings and threads
+//! ([`crate::shard`]), what a score is ([`crate::signal`]).
 
 mod table;
 mod top;
@@ -28,9 +29,8 @@ use top::{TopKey, TopList};
 /// One shard's signals.
 ///
 /// ```
-/// use ebbtide_shard::{
-///     EntityId, Materializer, PartitionKey, RoutedEvent, Schema, SignalId, SignalLedger, Timestamp,
-/// };
+/// use ebbtide_shard::{EntityId, Materializer, PartitionKey, RoutedEvent};
+/// use ebbtide_shard::{Schema, SignalId, SignalLedger, Timestamp};
 /// let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]")?;
 /// let key = PartitionKey::new([0; 16]);
 /// let mut ledger = SignalLedger::new(schema.into(), key, 0..4096);
@@ -171,8 +171,8 @@ impl SignalLedger {
         }
     }
 
-    /// The best entities by one score, at least `k` of them if there are as many: an unsorted list with
-    /// some more than asked for. Cut it with [`TopEntry::keep_best`].
+    /// The best entities by one score, at least `k` of them if there are as many: an unsorted list
+    /// with some more than asked for. Cut it with [`TopEntry::keep_best`].
     #[must_use]
     pub fn top_candidates(
         &self,

@@ -2,8 +2,8 @@
 //!
 //! Promises: a lookup of a pair that exists touches its cache line and the few before it; growing
 //! rehashes this partition only, into a table half as large again.
-//! Invariants: an occupied slot is reached from its start without crossing a free one; nothing is ever
-//! removed; at most three quarters of the slots are taken once there are more than four.
+//! Invariants: an occupied slot is reached from its start without crossing a free one; nothing is
+//! ever removed; at most three quarters of the slots are taken once there are more than four.
 
 use crate::signal::hot::HotSignalState;
 use crate::{EntityHash, EntityId, SignalId, Timestamp};
@@ -50,8 +50,8 @@ impl Table {
         }
     }
 
-    /// The state of a pair; a new one that begins at `time` if it was never seen. `rehash` gives the
-    /// hash of an entity again when the table has to grow.
+    /// The state of a pair; a new one that begins at `time` if it was never seen. `rehash` gives
+    /// the hash of an entity again when the table has to grow.
     #[inline]
     pub(super) fn entry(
         &mut self,
@@ -148,7 +148,6 @@ mod tests {
     use super::*;
 
     /// A bad hash on purpose: eight values, so that probes run into each other and wrap.
-    #[expect(clippy::cast_possible_truncation, reason = "three bits")]
     fn hash(entity: EntityId) -> EntityHash {
         EntityHash((entity.0 % 8) as u32)
     }

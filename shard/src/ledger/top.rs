@@ -1,13 +1,13 @@
 //! The best entities of one signal type and half-life, kept on writes.
 //!
-//! Why this works: for one half-life the order of two entities never changes with time, and events only
-//! ever raise an entity. So an entity outside the list can enter it only by an event of its own, and one
-//! compare per event decides.
+//! Why this works: for one half-life the order of two entities never changes with time, and events
+//! only ever raise an entity. So an entity outside the list can enter it only by an event of its
+//! own, and one compare per event decides.
 //!
-//! Promises: the best [`TOP_K_MAX`] entities are always among the candidates, exactly, ties broken by
-//! the smaller id. An event of an entity that stays outside costs one compare; letting the weaker half
-//! go costs one pass over the candidates per `TOP_K_MAX` entries.
-//! Invariants: every entity whose rank is above the bar is a candidate; the bar only rises.
+//! Promises: the best [`TOP_K_MAX`] entities are always among the candidates, exactly, ties broken
+//! by the smaller id. An event of an entity that stays outside costs one compare; letting the
+//! weaker half go costs one pass over the candidates per `TOP_K_MAX` entries. Invariants: every
+//! entity whose rank is above the bar is a candidate; the bar only rises.
 
 use crate::EntityId;
 use crate::limits::{TOP_CANDIDATES_MAX, TOP_K_MAX};

@@ -54,7 +54,8 @@ pub enum SchemaError {
         /// The half-life as given.
         half_life: String,
     },
-    /// A window that is neither whole minutes up to 60 nor whole hours up to 168, or not a duration.
+    /// A window that is neither whole minutes up to 60 nor whole hours up to 168, or not a
+    /// duration.
     #[error(
         "signal type '{signal}': window '{window}' is neither 1 to 60 whole minutes nor 1 to 168 \
          whole hours"

@@ -1,7 +1,8 @@
 //! A schema's identity: BLAKE3 over a canonical writing-down of every definition.
 //!
-//! Promises: equal for schemas of equal names, half-lives, windows and velocity flags; labels do not
-//! matter (`60m` is `1h`). The bytes hashed are frozen by a golden test: a store remembers them.
+//! Promises: equal for schemas of equal names, half-lives, windows and velocity flags; labels do
+//! not matter (`60m` is `1h`). The bytes hashed are frozen by a golden test: a store remembers
+//! them.
 
 use super::Schema;
 use std::fmt;

@@ -1,8 +1,9 @@
 //! The schema: which signal types exist, how each decays, which windows it counts.
 //!
-//! Promises: a [`Schema`] has passed every rule of [`SchemaError`]; signal types stand in the order of
-//! their names, so that the same types give the same ids and the same fingerprint however they were
-//! written down; half-lives stand in the order given (the first is primary), windows in order of length.
+//! Promises: a [`Schema`] has passed every rule of [`SchemaError`]; signal types stand in the order
+//! of their names, so that the same types give the same ids and the same fingerprint however they
+//! were written down; half-lives stand in the order given (the first is primary), windows in order
+//! of length.
 
 mod builder;
 mod error;
@@ -27,7 +28,8 @@ use std::fmt;
 /// let hours = |h: u64| Duration::from_secs(h * 3600);
 /// let schema = Schema::builder()
 ///     .signal("view", |s| {
-///         s.half_lives([hours(1), hours(24)]).windows([hours(1), hours(24), hours(168)]).velocity()
+///         let windows = [hours(1), hours(24), hours(168)];
+///         s.half_lives([hours(1), hours(24)]).windows(windows).velocity()
 ///     })
 ///     .build()?;
 /// let view = schema.signal("view").unwrap();
@@ -42,7 +44,6 @@ pub struct Schema {
 
 impl Schema {
     /// Starts a schema in code.
-    #[must_use]
     pub fn builder() -> SchemaBuilder {
         SchemaBuilder::default()
     }
@@ -51,8 +52,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// [`SchemaError::Toml`] for text that is not TOML of the documented form, otherwise the rule that
-    /// was broken and by which signal type.
+    /// [`SchemaError::Toml`] for text that is not TOML of the documented form, otherwise the rule
+    /// that was broken and by which signal type.
     ///
     /// ```
     /// let schema = ebbtide_shard::Schema::from_toml(r#"
@@ -95,6 +96,7 @@ impl Schema {
     }
 
     /// All signal types with their ids, in the order of their names.
+    #[must_use]
     pub fn signals(&self) -> impl ExactSizeIterator<Item = (SignalId, &SignalTypeDef)> {
         self.signals
             .iter()

@@ -1,8 +1,8 @@
 //! Lengths of time with the spelling they came in.
 //!
-//! Promises: [`Span::parse`] takes what people write (`1h`, `24h`, `7d`, `5min`, `1h30m`), with a day of
-//! 24 hours and a week of seven days; [`Span::of`] spells a duration in its largest whole unit, hours up
-//! to two days, so that `Duration`s and text meet in the same labels.
+//! Promises: [`Span::parse`] takes what people write (`1h`, `24h`, `7d`, `5min`, `1h30m`), with a
+//! day of 24 hours and a week of seven days; [`Span::of`] spells a duration in its largest whole
+//! unit, hours up to two days, so that `Duration`s and text meet in the same labels.
 
 use jiff::SpanRelativeTo;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Span {
         let two_days = 2 * UNITS[0].0;
         let &(unit, name) = UNITS
             .iter()
-            .find(|&&(unit, name)| ns % unit == 0 && (name != "d" || ns >= two_days))
+            .find(|&&(unit, name)| ns.is_multiple_of(unit) && (name != "d" || ns >= two_days))
             .unwrap_or(&UNITS[6]);
         Self { label: format!("{}{name}", ns / unit), length: Some(length) }
     }

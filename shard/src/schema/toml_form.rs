@@ -1,7 +1,7 @@
 //! Schemas as TOML: `[signals.NAME]` with `half_lives`, `windows`, `velocity`, `dedup`.
 //!
-//! Promises: an unknown key is an error, not a silence; whatever is understood goes through the builder,
-//! so both ways of writing a schema obey the same rules.
+//! Promises: an unknown key is an error, not a silence; whatever is understood goes through the
+//! builder, so both ways of writing a schema obey the same rules.
 
 use super::{Schema, SchemaBuilder, SchemaError};
 use serde::Deserialize;

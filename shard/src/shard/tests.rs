@@ -16,7 +16,7 @@ fn key() -> PartitionKey {
 
 fn shard_with<W: WalWriter>(wal: W) -> Shard<W> {
     let schema =
-        Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]").unwrap();
+        Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]").expect("valid");
     let ledger = SignalLedger::new(Arc::new(schema), key(), 0..PARTITIONS);
     Shard::new(Arc::new(ShardPort::new(0)), ledger, wal, usize::MAX)
 }
@@ -29,13 +29,13 @@ fn event(entity: u64) -> RoutedEvent {
 
 fn producer<W>(shard: &Shard<W>) -> EventSender {
     let (sender, inbox) = event_lane(Arc::clone(&shard.port));
-    shard.port.post(Mail::Events(inbox)).unwrap();
+    shard.port.post(Mail::Events(inbox)).expect("the shard runs");
     sender
 }
 
 fn reader<W>(shard: &Shard<W>) -> RequestSender {
     let (sender, inbox) = request_lane(Arc::clone(&shard.port), Arc::default());
-    shard.port.post(Mail::Requests(inbox)).unwrap();
+    shard.port.post(Mail::Requests(inbox)).expect("the shard runs");
     sender
 }
 
@@ -44,7 +44,7 @@ fn count_of<W: WalWriter>(shard: &mut Shard<W>, reader: &mut RequestSender, enti
     let (hash, now) = (key().hash(entity), Timestamp(0));
     reader.ask(Request::Read { entity, hash, signal: SIGNAL, now });
     while !reader.is_settled() {
-        shard.turn().unwrap();
+        shard.turn().expect("the log takes everything");
     }
     match reader.take_reply() {
         Some(Reply::Reading(reading)) => reading.map_or(0, |reading| reading.all_time),

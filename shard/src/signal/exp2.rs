@@ -1,9 +1,9 @@
 //! Powers of two from fixed-point exponents, in IEEE basic operations only.
 //!
-//! Promises: [`exp2_fraction`] is within 3e-16 (relative) of `2^x`; it is *strictly* increasing in its
-//! argument, because one step of the argument (2^-48) moves the result by at least ten units in the last
-//! place, more than all its rounding together. `f64::exp2` promises neither precision nor the same bits
-//! on two hosts, so it must not decide stored state.
+//! Promises: [`exp2_fraction`] is within 3e-16 (relative) of `2^x`; it is *strictly* increasing in
+//! its argument, because one step of the argument (2^-48) moves the result by at least ten units in
+//! the last place, more than all its rounding together. `f64::exp2` promises neither precision nor
+//! the same bits on two hosts, so it must not decide stored state.
 
 use super::exp2_table::EXP2_BITS;
 
@@ -17,7 +17,7 @@ const REST_BITS: u32 = FRACTION_BITS - 7;
 const REST_UNIT: f64 = 1.0 / ONE as f64;
 
 /// `ln(2)^k / k!`, the Taylor coefficients of `2^x` at 0; on `0..1/128` the sixth is below 4e-17.
-const C1: f64 = 0.693_147_180_559_945_3;
+const C1: f64 = std::f64::consts::LN_2;
 const C2: f64 = 0.240_226_506_959_100_7;
 const C3: f64 = 0.055_504_108_664_821_58;
 const C4: f64 = 0.009_618_129_107_628_477;

@@ -1,9 +1,10 @@
 //! Half-lives, and time counted in them.
 //!
-//! Promises: [`HalfLife::phase`] turns a timestamp into whole half-lives and a 48-bit fraction with one
-//! multiplication; it never goes down as time goes up, and the distance of two phases is the true
-//! distance to within one unit of the fraction (a score moves by under 2.5e-15 per unit). The
-//! multiplier replaces a division by the half-life; it amounts to a half-life off by one part in 2^63.
+//! Promises: [`HalfLife::phase`] turns a timestamp into whole half-lives and a 48-bit fraction with
+//! one multiplication; it never goes down as time goes up, and the distance of two phases is the
+//! true distance to within one unit of the fraction (a score moves by under 2.5e-15 per unit). The
+//! multiplier replaces a division by the half-life; it amounts to a half-life off by one part in
+//! 2^63.
 
 use super::exp2::{FRACTION_BITS, ONE, exp2_fraction};
 use crate::Timestamp;
@@ -66,10 +67,10 @@ impl HalfLife {
     /// `time` counted in half-lives.
     #[must_use]
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "whole half-lives fit, see `limits`")]
     pub fn phase(&self, time: Timestamp) -> Phase {
-        let product = u128::from(time.0) * u128::from(self.reciprocal) >> self.product_shift;
-        let low = product as u64;
-        Phase { whole: (product >> FRACTION_BITS) as u64, fraction: low & (ONE - 1) }
+        let halves = (u128::from(time.0) * u128::from(self.reciprocal)) >> self.product_shift;
+        Phase { whole: (halves >> FRACTION_BITS) as u64, fraction: halves as u64 & (ONE - 1) }
     }
 }
 
@@ -88,7 +89,8 @@ impl Phase {
         exp2_fraction(self.fraction)
     }
 
-    /// `2^(1 − fraction)`, in `(1.0..=2.0)`: twice the shrinking part of a score read at this phase.
+    /// `2^(1 − fraction)`, in `(1.0..=2.0)`: twice the shrinking part of a score read at this
+    /// phase.
     #[must_use]
     #[inline]
     pub fn double_decay(self) -> f64 {

@@ -1,8 +1,8 @@
 //! The hot state: everything a write of one (entity, signal) pair touches first, in one cache line.
 //!
 //! ```text
-//! offset  0       8            16          40        48        56       60      61     62
-//!         | entity | last_update | sums[3] | all_time | reserved | buckets | signal | flags | 0 0 |
+//! offset  0        8             16        40         48         56        60       61      62
+//!         | entity | last_update | sums[3] | all_time | reserved | buckets | signal | flags | 0 |
 //! ```
 //!
 //! Invariants: `sums[k]` is `Σ wᵢ·2^((tᵢ−L)/T)` for half-life `k` of the signal type, with `L` the
@@ -146,7 +146,8 @@ impl HotSignalState {
         if ranked { self.flags |= bit } else { self.flags &= !bit }
     }
 
-    /// Counts one event of `weight` at `time` into the scores of `half_lives` and the all-time count.
+    /// Counts one event of `weight` at `time` into the scores of `half_lives` and the all-time
+    /// count.
     ///
     /// A late event (`time < last_update`) is aged, not refused; the last update never goes back.
     #[inline]

@@ -1,14 +1,15 @@
 //! Windows: how far back a count looks, and in buckets of which width.
 //!
-//! Promises: a window of up to 60 whole minutes is resolved by minute buckets, one of up to 168 whole
-//! hours by hour buckets, anything else is not a window.
+//! Promises: a window of up to 60 whole minutes is resolved by minute buckets, one of up to 168
+//! whole hours by hour buckets, anything else is not a window.
 
 use crate::Timestamp;
 use crate::limits::{HOUR_BUCKETS, HOUR_NS, MINUTE_BUCKETS, MINUTE_NS};
 use std::ops::Range;
 use std::time::Duration;
 
-/// One of the two rings of buckets: where it begins among the positions, its length, its width in time.
+/// One of the two rings of buckets: where it begins among the positions, its length, its width in
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ring {
     first: usize,
@@ -41,7 +42,8 @@ impl Ring {
         self.first + (bucket % self.len()) as usize
     }
 
-    /// The positions of the `count` buckets that end with `last`: one run, or two when the ring wraps.
+    /// The positions of the `count` buckets that end with `last`: one run, or two when the ring
+    /// wraps.
     #[inline]
     pub(crate) fn positions(self, last: u64, count: usize) -> [Range<usize>; 2] {
         debug_assert!(count <= self.buckets);
@@ -91,8 +93,9 @@ impl Window {
         count as f64 / (self.as_nanos() / 1_000_000_000) as f64
     }
 
-    /// The positions this window covers as of `now`, for a pair last updated at `head`, which is not
-    /// later: buckets after `head` are empty, and their positions may still stand for older ones.
+    /// The positions this window covers as of `now`, for a pair last updated at `head`, which is
+    /// not later: buckets after `head` are empty, and their positions may still stand for older
+    /// ones.
     #[inline]
     pub(crate) fn positions(&self, head: Timestamp, now: Timestamp) -> [Range<usize>; 2] {
         let head = self.ring.bucket(head);
@@ -108,11 +111,11 @@ mod tests {
 
     #[test]
     fn the_longest_windows_are_the_rings_themselves() {
-        let hour = Window::new(Duration::from_secs(3600)).unwrap();
+        let hour = Window::new(Duration::from_hours(1)).unwrap();
         assert_eq!((hour.ring, hour.buckets), (MINUTES, 60));
-        let week = Window::new(Duration::from_secs(7 * 24 * 3600)).unwrap();
+        let week = Window::new(Duration::from_hours(168)).unwrap();
         assert_eq!((week.ring, week.buckets), (HOURS, 168));
-        assert!(Window::new(Duration::from_secs(169 * 3600)).is_none());
+        assert!(Window::new(Duration::from_hours(169)).is_none());
         assert!(Window::new(Duration::ZERO).is_none());
         assert!(Window::new(Duration::MAX).is_none());
     }
@@ -127,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_later_reader_sees_fewer_buckets() {
-        let five_minutes = Window::new(Duration::from_secs(300)).unwrap();
+        let five_minutes = Window::new(Duration::from_mins(5)).unwrap();
         let head = Timestamp(10 * MINUTE_NS);
         let covered = |now| five_minutes.positions(head, now).iter().map(Range::len).sum::<usize>();
         assert_eq!(covered(head), 5);

@@ -1,4 +1,5 @@
-//! The warm tier: 60 per-minute and 168 per-hour counters for each pair, in as little room as they need.
+//! The warm tier: 60 per-minute and 168 per-hour counters for each pair, in as little room as they
+//! need.
 //!
 //! ```text
 //! class      block  holds                              for
@@ -9,13 +10,13 @@
 //! dense32     960   every bucket, up to 4,294,967,295  the hottest pairs
 //! ```
 //!
-//! Promises: every class answers alike; a pair moves to the smallest class that holds its counts when
-//! its own is too small, and starts over in the smallest once all its buckets have expired. A bucket of
-//! the widest class that is full stays full, and the pair says so.
+//! Promises: every class answers alike; a pair moves to the smallest class that holds its counts
+//! when its own is too small, and starts over in the smallest once all its buckets have expired. A
+//! bucket of the widest class that is full stays full, and the pair says so.
 //!
-//! Positions 0..60 stand for minutes, 60..228 for hours. Which minute a position stands for follows from
-//! the pair's last update, kept in its hot state: the ring always ends there.
-//! Not here: what a window is ([`super::window`]).
+//! Positions 0..60 stand for minutes, 60..228 for hours. Which minute a position stands for follows
+//! from the pair's last update, kept in its hot state: the ring always ends there. Not here: what a
+//! window is ([`super::window`]).
 
 mod dense;
 mod packed;
@@ -146,8 +147,9 @@ macro_rules! on_block {
 }
 
 impl BucketStore {
-    /// Counts an event at `time` for the pair whose counters are at `at` and end at `head`, its last
-    /// update before this event. Says `false` if a bucket is full for good and the event is not in it.
+    /// Counts an event at `time` for the pair whose counters are at `at` and end at `head`, its
+    /// last update before this event. Says `false` if a bucket is full for good and the event is
+    /// not in it.
     #[must_use]
     #[inline]
     pub fn record(&mut self, at: &mut BucketRef, head: Timestamp, time: Timestamp) -> bool {
@@ -187,13 +189,13 @@ impl BucketStore {
     /// Puts `counts` in the smallest class that holds them, in place of what is at `at`.
     pub fn replace(&mut self, at: &mut BucketRef, counts: &Counts) {
         self.release(at);
-        *at = if let Some(block) = Packed::holding(counts) {
+        *at = if let Some(block) = Packed::<32>::holding(counts) {
             BucketRef::new(Class::Packed32, self.packed32.insert(block))
-        } else if let Some(block) = Packed::holding(counts) {
+        } else if let Some(block) = Packed::<96>::holding(counts) {
             BucketRef::new(Class::Packed96, self.packed96.insert(block))
-        } else if let Some(block) = Dense::holding(counts) {
+        } else if let Some(block) = Dense::<u8>::holding(counts) {
             BucketRef::new(Class::Dense8, self.dense8.insert(block))
-        } else if let Some(block) = Dense::holding(counts) {
+        } else if let Some(block) = Dense::<u16>::holding(counts) {
             BucketRef::new(Class::Dense16, self.dense16.insert(block))
         } else {
             BucketRef::new(Class::Dense32, self.dense32.insert(Dense(*counts)))

@@ -1,7 +1,7 @@
 //! The sparse classes: a bitmap of non-empty buckets and their counts, one byte each, side by side.
 //!
-//! Invariants: as many bits are set as counts are in use; the counts stand in position order; no count
-//! in use is zero.
+//! Invariants: as many bits are set as counts are in use; the counts stand in position order; no
+//! count in use is zero.
 
 use super::{Added, BucketedCounter, Counts};
 use crate::limits::BUCKETS;
@@ -55,15 +55,14 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
 
     fn holding(counts: &Counts) -> Option<Self> {
         let mut block = Self::EMPTY;
-        let mut used = 0;
-        for (position, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
+        let occupied = counts.iter().enumerate().filter(|&(_, &count)| count > 0);
+        for (used, (position, &count)) in occupied.enumerate() {
             // Room for one event more: in this bucket, and for one bucket more.
             if used + 1 >= ROOM || count >= u32::from(u8::MAX) {
                 return None;
             }
             block.present[position / 64] |= 1 << (position % 64);
             block.counts[used] = u8::try_from(count).ok()?;
-            used += 1;
         }
         Some(block)
     }

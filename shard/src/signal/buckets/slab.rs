@@ -1,7 +1,7 @@
 //! Blocks of one class, named by index.
 //!
-//! Promises: a block never moves; growing allocates one chunk and copies none; a removed block is the
-//! next one given out.
+//! Promises: a block never moves; growing allocates one chunk and copies none; a removed block is
+//! the next one given out.
 
 use super::BucketedCounter;
 
