@@ -6,12 +6,14 @@
 
 use super::latency::Latencies;
 use crate::trace::TraceEvent;
-use ebbtide::{Ack, EntityId, Event, OfferError, Producer, SignalId, Ticket, Timestamp, WaitError};
+use ebbtide::{
+    Ack, BatchOffer, EntityId, Event, OfferError, Producer, SignalId, Ticket, Timestamp, WaitError,
+};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Without a schedule one event in so many is timed: timing all would be most of the work.
-const SAMPLE_EVERY: u64 = 64;
+/// Acknowledgements are looked at once in so many events, however busy the schedule is.
+const LOOK_EVERY_EVENTS: usize = 64;
 /// Longer waits for the next event are slept through; shorter ones are watched.
 const SLEEP_MIN: Duration = Duration::from_micros(200);
 /// How often the last acknowledgements are looked at.
@@ -35,6 +37,8 @@ pub(super) struct Recorder {
     open: Vec<VecDeque<(Ticket, Duration)>>,
     latencies: Latencies,
     sent: u64,
+    /// The events of one offer.
+    events: Vec<Event>,
 }
 
 /// An event that the engine refused, and why.
@@ -45,10 +49,12 @@ impl Recorder {
     #[must_use]
     pub(super) fn new(producer: Producer, shards: usize, start: Instant, ack: Ack) -> Self {
         let open = vec![VecDeque::new(); shards];
-        Self { producer, start, ack, open, latencies: Latencies::new(), sent: 0 }
+        let (latencies, events) = (Latencies::new(), Vec::with_capacity(LOOK_EVERY_EVENTS));
+        Self { producer, start, ack, open, latencies, sent: 0, events }
     }
 
-    /// Sends one batch, each event at its time. Events the engine rejects are handed to `refused`.
+    /// Sends one batch, each event at its time, or all at once if they have none. Events the engine
+    /// rejects are handed to `refused`.
     ///
     /// # Errors
     ///
@@ -58,15 +64,19 @@ impl Recorder {
         batch: &[Planned],
         mut refused: impl FnMut(Refused),
     ) -> Result<(), OfferError> {
-        for planned in batch {
-            self.wait_for(planned.at);
-            match self.offer(planned) {
-                Ok(()) => {}
-                Err(reason @ OfferError::Rejected { .. }) => refused((planned.event, reason)),
-                Err(down) => return Err(down),
+        for chunk in batch.chunks(LOOK_EVERY_EVENTS) {
+            if chunk[0].at.is_none() {
+                // One event of each chunk is timed: timing all would be most of the work.
+                self.offer_timed(&chunk[0], &mut refused)?;
+                self.offer_at_once(&chunk[1..], &mut refused)?;
+            } else {
+                for planned in chunk {
+                    self.wait_for(planned.at);
+                    self.offer_timed(planned, &mut refused)?;
+                }
             }
+            self.note_acknowledged();
         }
-        self.note_acknowledged();
         Ok(())
     }
 
@@ -106,28 +116,59 @@ impl Recorder {
         }
     }
 
-    fn offer(&mut self, planned: &Planned) -> Result<(), OfferError> {
-        let timed = planned.at.is_some() || self.sent.is_multiple_of(SAMPLE_EVERY);
-        let from =
-            if timed { Some(planned.at.unwrap_or_else(|| self.start.elapsed())) } else { None };
+    fn offer_timed(
+        &mut self,
+        planned: &Planned,
+        refused: &mut impl FnMut(Refused),
+    ) -> Result<(), OfferError> {
+        let from = planned.at.unwrap_or_else(|| self.start.elapsed());
         let event = event(&planned.event);
         loop {
             match self.producer.offer(event) {
                 Ok(ticket) => {
                     self.sent += 1;
-                    if let Some(from) = from {
-                        self.open[ticket.shard()].push_back((ticket, from));
-                    }
+                    self.open[ticket.shard()].push_back((ticket, from));
                     return Ok(());
                 }
-                Err(OfferError::Full { .. }) => {
-                    self.latencies.full += 1;
-                    self.note_acknowledged();
-                    std::thread::yield_now();
+                Err(OfferError::Full { .. }) => self.wait_for_room(),
+                Err(reason @ OfferError::Rejected { .. }) => {
+                    refused((planned.event, reason));
+                    return Ok(());
                 }
-                Err(other) => return Err(other),
+                Err(down) => return Err(down),
             }
         }
+    }
+
+    fn offer_at_once(
+        &mut self,
+        planned: &[Planned],
+        refused: &mut impl FnMut(Refused),
+    ) -> Result<(), OfferError> {
+        self.events.clear();
+        self.events.extend(planned.iter().map(|planned| event(&planned.event)));
+        let mut done = 0;
+        while done < planned.len() {
+            let BatchOffer { taken, stopped } = self.producer.offer_batch(&self.events[done..]);
+            done += taken;
+            self.sent += taken as u64;
+            match stopped {
+                None => {}
+                Some(OfferError::Full { .. }) => self.wait_for_room(),
+                Some(reason @ OfferError::Rejected { .. }) => {
+                    refused((planned[done].event, reason));
+                    done += 1;
+                }
+                Some(down) => return Err(down),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_room(&mut self) {
+        self.latencies.full += 1;
+        self.note_acknowledged();
+        std::thread::yield_now();
     }
 
     fn note_acknowledged(&mut self) {
