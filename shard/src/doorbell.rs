@@ -77,30 +77,16 @@ impl Doorbell {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use crate::primitives::AtomicU64;
+    use crate::primitives::{AtomicU64, loom_block_on};
     use loom::sync::Arc;
-    use std::task::Wake;
 
-    /// Unparks the loom thread it was made on.
-    struct Unpark(loom::thread::Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    /// Sleeps until `work` reaches each number; loom reports a deadlock if a ring is lost.
+    /// Sleeps until `work` reaches each number.
     fn sleeper(shared: &Arc<(Doorbell, AtomicU64)>, until: u64) -> loom::thread::JoinHandle<()> {
         let shared = Arc::clone(shared);
         loom::thread::spawn(move || {
-            let waker = Waker::from(std::sync::Arc::new(Unpark(loom::thread::current())));
-            let cx = Context::from_waker(&waker);
             for want in 1..=until {
                 let done = || shared.1.load(Ordering::Acquire) >= want;
-                while shared.0.poll_work(&cx, done).is_pending() {
-                    loom::thread::park();
-                }
+                loom_block_on(|cx| shared.0.poll_work(cx, done));
             }
         })
     }

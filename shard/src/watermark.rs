@@ -102,25 +102,11 @@ impl Watermark {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
+    use crate::primitives::loom_block_on;
     use loom::sync::Arc;
-    use std::task::Wake;
-
-    struct Unpark(loom::thread::Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
 
     fn wait(mark: &Watermark, number: u64) -> Result<(), Abandoned> {
-        let waker = Waker::from(std::sync::Arc::new(Unpark(loom::thread::current())));
-        loop {
-            match mark.poll_reached(number, &Context::from_waker(&waker)) {
-                Poll::Ready(outcome) => return outcome,
-                Poll::Pending => loom::thread::park(),
-            }
-        }
+        loom_block_on(|cx| mark.poll_reached(number, cx))
     }
 
     #[test]
