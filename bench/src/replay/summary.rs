@@ -44,6 +44,8 @@ pub(super) struct Summary {
     pairs: usize,
     memory_bytes: u64,
     as_of: u64,
+    /// Pairs with events after `as_of`, answered as of their last one.
+    clamped: usize,
     verified: Option<Verified>,
     #[serde(skip)]
     top: Vec<String>,
@@ -84,6 +86,7 @@ impl Summary {
             pairs: pairs.len(),
             memory_bytes: metrics.memory_bytes(),
             as_of: as_of.as_nanos(),
+            clamped: pairs.iter().filter(|pair| pair.2.as_of > as_of).count(),
             verified,
             top: top(engine, input, pairs),
         }
@@ -187,6 +190,10 @@ impl fmt::Display for Summary {
         match as_of {
             Some(Ok(as_of)) => writeln!(f, "as of     {as_of}")?,
             _ => writeln!(f, "as of     {} ns", self.as_of)?,
+        }
+        if self.clamped > 0 {
+            let clamped = grouped(self.clamped as u64);
+            writeln!(f, "          {clamped} pairs have later events: read as of their last one")?;
         }
         for line in &self.top {
             writeln!(f, "top       {line}")?;
