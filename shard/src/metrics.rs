@@ -7,8 +7,10 @@ use crate::primitives::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])+ $name:ident),+ $(,)?) => {
-        /// What a shard counts while it runs.
+        /// What a shard counts while it runs. On cache lines of its own: the shard writes it every
+        /// turn, and producers read what stands beside it for every event.
         #[derive(Debug)]
+        #[repr(align(128))]
         pub struct ShardCounters {
             $(pub(crate) $name: Counter,)+
         }
