@@ -10,7 +10,7 @@ use ebbtide_router::{
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::{EntityId, LocalShard, PartitionKey, Schema, ShardDown, ShardPort, Timestamp};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// How long dropping an engine waits for its shards. `close` says how long it may take.
@@ -46,8 +46,15 @@ pub struct Engine {
     future_skew_max: Duration,
     rejected: Arc<RejectionCounters>,
     ports: Vec<Arc<ShardPort>>,
-    threads: Vec<ShardThread>,
+    /// Behind a lock so that the engine can be shared; only closing takes them.
+    threads: Mutex<Vec<ShardThread>>,
 }
+
+/// Threads share an engine: each opens its own producers and readers.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Engine>();
+};
 
 impl Engine {
     /// Starts to put together an engine that lives in memory only: closing it, or a crash, loses
@@ -191,7 +198,7 @@ impl Engine {
             future_skew_max: Duration::ZERO,
             rejected: Arc::default(),
             ports: Vec::new(),
-            threads: Vec::new(),
+            threads: Mutex::default(),
         }
     }
 
@@ -201,14 +208,18 @@ impl Engine {
 
     pub(crate) fn add_shard(&mut self, port: Arc<ShardPort>, thread: ShardThread) {
         self.ports.push(port);
-        self.threads.push(thread);
+        self.own_threads().push(thread);
+    }
+
+    fn own_threads(&mut self) -> &mut Vec<ShardThread> {
+        self.threads.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stop(&mut self, patience: Duration) -> Result<(), CloseError> {
         self.ports.iter().for_each(|port| port.begin_close());
         let begun = Instant::now();
         let mut late = Vec::new();
-        for (shard, thread) in self.threads.drain(..).enumerate() {
+        for (shard, thread) in self.own_threads().drain(..).enumerate() {
             // A thread that is late is left to itself: to wait for it longer is not ours to decide.
             if thread.join_within(patience.saturating_sub(begun.elapsed())).is_err() {
                 late.push(shard);
@@ -227,7 +238,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
+        if !self.own_threads().is_empty() {
             let _nobody_to_tell = self.stop(DROP_PATIENCE);
         }
     }
