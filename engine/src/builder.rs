@@ -1,6 +1,7 @@
 //! How an engine is put together.
 
 use crate::runtime::{self, Backend, Idle, Job};
+use crate::shards::Shards;
 use crate::{Engine, OpenError};
 use ebbtide_router::{Clock, Placement, SystemClock};
 use ebbtide_shard::{PartitionKey, Schema, Shard, ShardPort, SignalLedger};
@@ -103,25 +104,39 @@ impl EngineBuilder {
         getrandom::fill(&mut bytes).map_err(|e| OpenError::Random { why: e.to_string() })?;
         let key = PartitionKey::new(bytes);
 
-        let backend = choice.backend;
-        let mut engine = Engine::unstarted(schema, key, placement, choice);
-        engine.set_edge(self.clock, self.future_skew_max);
-        let memory_bytes_max = self.memory_bytes_max / asked;
+        // From here on dropping the engine stops what was started.
+        let mut engine = Engine {
+            schema,
+            key,
+            placement,
+            choice,
+            clock: Arc::clone(&self.clock),
+            future_skew_max: self.future_skew_max,
+            rejected: Arc::default(),
+            shards: Shards::default(),
+        };
         for shard in 0..asked {
-            let port = Arc::new(ShardPort::new(shard));
-            let (schema, partitions) = (Arc::clone(engine.schema()), placement.partitions(shard));
-            let own_port = Arc::clone(&port);
-            let build = move || {
-                let ledger = SignalLedger::new(schema, key, partitions);
-                Shard::new(own_port, ledger, NoWal::new(), memory_bytes_max)
-            };
-            let (name, core) = (format!("ebbtide-{shard}"), cores[shard % cores.len()]);
-            let job = Job { name, core, idle: self.idle, build: Box::new(build) };
-            let thread =
-                runtime::launch(backend, job).map_err(|why| OpenError::Launch { shard, why })?;
-            engine.add_shard(port, thread);
+            self.start_shard(&mut engine, shard, cores[shard % cores.len()])?;
         }
         Ok(engine)
+    }
+
+    fn start_shard(&self, engine: &mut Engine, shard: usize, core: usize) -> Result<(), OpenError> {
+        let port = Arc::new(ShardPort::new(shard));
+        let (schema, key) = (Arc::clone(&engine.schema), engine.key);
+        let partitions = engine.placement.partitions(shard);
+        let memory_bytes_max = self.memory_bytes_max / engine.placement.shards();
+        let own_port = Arc::clone(&port);
+        let build = move || {
+            let ledger = SignalLedger::new(schema, key, partitions);
+            Shard::new(own_port, ledger, NoWal::new(), memory_bytes_max)
+        };
+        let name = format!("ebbtide-{shard}");
+        let job = Job { name, core, idle: self.idle, build: Box::new(build) };
+        let thread = runtime::launch(engine.choice.backend, job)
+            .map_err(|why| OpenError::Launch { shard, why })?;
+        engine.shards.add(port, thread);
+        Ok(())
     }
 
     fn checked_cores(&self) -> Result<Vec<usize>, OpenError> {

@@ -1,17 +1,16 @@
 //! The engine: opens, hands out producers and readers, closes. It owns nothing hot.
 
-use crate::runtime::{BackendChoice, ShardThread};
+use crate::runtime::BackendChoice;
+use crate::shards::Shards;
 use crate::{
     AsyncReader, CloseError, EngineBuilder, EngineMetrics, Health, Producer, Reader, VisitError,
 };
-use ebbtide_router::{
-    Admission, Clock, EventRouter, Placement, RejectionCounters, RequestRouter, SystemClock,
-};
+use ebbtide_router::{Admission, Clock, EventRouter, Placement, RejectionCounters, RequestRouter};
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::{EntityId, LocalShard, PartitionKey, Schema, ShardDown, ShardPort, Timestamp};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// How long dropping an engine waits for its shards. `close` says how long it may take.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,16 +37,14 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Debug)]
 pub struct Engine {
-    schema: Arc<Schema>,
-    key: PartitionKey,
-    placement: Placement,
-    choice: BackendChoice,
-    clock: Arc<dyn Clock>,
-    future_skew_max: Duration,
-    rejected: Arc<RejectionCounters>,
-    ports: Vec<Arc<ShardPort>>,
-    /// Behind a lock so that the engine can be shared; only closing takes them.
-    threads: Mutex<Vec<ShardThread>>,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) key: PartitionKey,
+    pub(crate) placement: Placement,
+    pub(crate) choice: BackendChoice,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) future_skew_max: Duration,
+    pub(crate) rejected: Arc<RejectionCounters>,
+    pub(crate) shards: Shards,
 }
 
 /// Threads share an engine: each opens its own producers and readers.
@@ -72,7 +69,7 @@ impl Engine {
     /// How many shards there are.
     #[must_use]
     pub fn shards(&self) -> usize {
-        self.ports.len()
+        self.shards.ports().len()
     }
 
     /// The runtime in use, and why.
@@ -96,7 +93,8 @@ impl Engine {
         let (schema, clock) = (Arc::clone(&self.schema), Arc::clone(&self.clock));
         let rejected = Arc::clone(&self.rejected);
         let admission = Admission::new(schema, clock, self.future_skew_max, rejected);
-        EventRouter::open(&self.ports, self.placement, self.key, admission).map(Producer::new)
+        EventRouter::open(self.shards.ports(), self.placement, self.key, admission)
+            .map(Producer::new)
     }
 
     /// A handle for one reading thread.
@@ -114,7 +112,7 @@ impl Engine {
     ///
     /// If a shard is down.
     pub fn async_reader(&self) -> Result<AsyncReader, ShardDown> {
-        let requests = RequestRouter::open(&self.ports, self.placement, self.key)?;
+        let requests = RequestRouter::open(self.shards.ports(), self.placement, self.key)?;
         Ok(AsyncReader::new(requests, Arc::clone(&self.schema), Arc::clone(&self.clock)))
     }
 
@@ -130,7 +128,7 @@ impl Engine {
         entity: EntityId,
         look: impl FnOnce(&LocalShard<'_>) -> R + Send + 'static,
     ) -> Result<R, VisitError> {
-        visit(&self.ports[self.placement.shard(self.key.hash(entity))], look)
+        visit(&self.shards.ports()[self.placement.shard(self.key.hash(entity))], look)
     }
 
     /// Runs `look` on every shard, one after the other, and gives back the results in the order of
@@ -148,14 +146,14 @@ impl Engine {
             let look = Arc::clone(&look);
             visit(port, move |local| look(local))
         };
-        self.ports.iter().map(visit_one).collect()
+        self.shards.ports().iter().map(visit_one).collect()
     }
 
     /// Counters of every shard and of the edge.
     #[must_use]
     pub fn metrics(&self) -> EngineMetrics {
         EngineMetrics {
-            shards: self.ports.iter().map(|port| port.counters().snapshot()).collect(),
+            shards: self.shards.ports().iter().map(|port| port.counters().snapshot()).collect(),
             rejected: self.rejected.snapshot(),
         }
     }
@@ -163,84 +161,32 @@ impl Engine {
     /// Whether every shard runs.
     #[must_use]
     pub fn health(&self) -> Health {
-        let down: Vec<_> = self.ports.iter().filter_map(|port| port.down().cloned()).collect();
+        let down: Vec<_> =
+            self.shards.ports().iter().filter_map(|port| port.down().cloned()).collect();
         if down.is_empty() { Health::Ok } else { Health::Failed(down) }
     }
 
-    /// Lets nothing new in, applies everything already accepted, and ends the shards.
+    /// Lets nothing new in, applies everything already accepted, and ends the shards. Dropping the
+    /// engine does the same with a patience of two seconds and nobody to tell.
     ///
     /// # Errors
     ///
     /// [`CloseError`] if shards have not ended within `patience`, or one had failed before.
-    pub fn close(mut self, patience: Duration) -> Result<(), CloseError> {
-        self.stop(patience)
+    pub fn close(&self, patience: Duration) -> Result<(), CloseError> {
+        self.shards.stop(patience)
     }
 
     /// Makes the shard that owns `entity` panic.
     #[cfg(feature = "test-util")]
     pub fn panic_shard_of(&self, entity: EntityId) {
-        let port = &self.ports[self.placement.shard(self.key.hash(entity))];
+        let port = &self.shards.ports()[self.placement.shard(self.key.hash(entity))];
         let _already_down = port.post(Mail::Panic);
-    }
-
-    pub(crate) fn unstarted(
-        schema: Arc<Schema>,
-        key: PartitionKey,
-        placement: Placement,
-        choice: BackendChoice,
-    ) -> Self {
-        Self {
-            schema,
-            key,
-            placement,
-            choice,
-            clock: Arc::new(SystemClock),
-            future_skew_max: Duration::ZERO,
-            rejected: Arc::default(),
-            ports: Vec::new(),
-            threads: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn set_edge(&mut self, clock: Arc<dyn Clock>, future_skew_max: Duration) {
-        (self.clock, self.future_skew_max) = (clock, future_skew_max);
-    }
-
-    pub(crate) fn add_shard(&mut self, port: Arc<ShardPort>, thread: ShardThread) {
-        self.ports.push(port);
-        self.own_threads().push(thread);
-    }
-
-    fn own_threads(&mut self) -> &mut Vec<ShardThread> {
-        self.threads.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stop(&mut self, patience: Duration) -> Result<(), CloseError> {
-        self.ports.iter().for_each(|port| port.begin_close());
-        let begun = Instant::now();
-        let mut late = Vec::new();
-        for (shard, thread) in self.own_threads().drain(..).enumerate() {
-            // A thread that is late is left to itself: to wait for it longer is not ours to decide.
-            if thread.join_within(patience.saturating_sub(begun.elapsed())).is_err() {
-                late.push(shard);
-            }
-        }
-        if !late.is_empty() {
-            return Err(CloseError::Timeout { shards: late, patience });
-        }
-        let failed = |port: &Arc<ShardPort>| match port.down() {
-            Some(down @ ShardDown::Failed { .. }) => Some(down.clone()),
-            _ => None,
-        };
-        self.ports.iter().find_map(failed).map_or(Ok(()), |down| Err(CloseError::Failed(down)))
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if !self.own_threads().is_empty() {
-            let _nobody_to_tell = self.stop(DROP_PATIENCE);
-        }
+        let _nobody_to_tell = self.shards.stop(DROP_PATIENCE);
     }
 }
 

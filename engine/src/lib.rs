@@ -40,6 +40,7 @@ mod metrics;
 mod producer;
 mod reader;
 mod runtime;
+mod shards;
 
 pub use builder::EngineBuilder;
 pub use ebbtide_router::{
