@@ -91,7 +91,8 @@ impl<W: WalWriter> Shard<W> {
         let mail = self.open_mail();
         let events = self.take_events()?;
         let requests = self.answer_requests();
-        if mail + events + requests > 0 {
+        let gone = self.forget_finished();
+        if mail + events + requests + gone > 0 {
             self.publish_counters(events, requests);
             return Ok(Turn::Busy);
         }
@@ -141,7 +142,6 @@ impl<W: WalWriter> Shard<W> {
     fn take_events(&mut self) -> Result<usize, TurnError> {
         let waiting: usize = self.events.iter().map(EventInbox::waiting).sum();
         if waiting == 0 {
-            self.events.retain(|lane| !lane.is_finished());
             return Ok(0);
         }
         self.port.counters().queue_depth.set(waiting);
@@ -166,19 +166,16 @@ impl<W: WalWriter> Shard<W> {
 
     fn answer_requests(&mut self) -> usize {
         let ledger = &self.ledger;
-        let mut answered = 0;
-        let mut finished = false;
-        for lane in &mut self.requests {
-            if lane.answer(|request| answer(ledger, request)) {
-                answered += 1;
-            } else {
-                finished |= lane.is_finished();
-            }
-        }
-        if finished {
-            self.requests.retain(|lane| !lane.is_finished());
-        }
-        answered
+        let answer = |request| answer(ledger, request);
+        self.requests.iter_mut().map(|lane| usize::from(lane.answer(answer))).sum()
+    }
+
+    /// Lets go of lanes whose other end is gone, however busy the shard is with the rest.
+    fn forget_finished(&mut self) -> usize {
+        let lanes = self.events.len() + self.requests.len();
+        self.events.retain(|lane| lane.waiting() > 0 || !lane.is_finished());
+        self.requests.retain(|lane| lane.has_request() || !lane.is_finished());
+        lanes - self.events.len() - self.requests.len()
     }
 
     fn publish_counters(&self, events: usize, requests: usize) {

@@ -171,6 +171,29 @@ fn a_producer_that_leaves_is_drained_and_forgotten() {
     assert_eq!((shard.ledger.pairs(), shard.events.len(), shard.requests.len()), (1, 0, 0));
 }
 
+/// Lanes were let go only in a turn that found no event anywhere: under load that lasts, producers
+/// that come and go piled up, a ring each. The gauges kept counting the last ones that left.
+#[test]
+fn a_producer_that_leaves_is_forgotten_while_others_keep_the_shard_busy() {
+    let mut shard = shard_with(NoWal::new());
+    let (mut busy, brief) = (producer(&shard), producer(&shard));
+    for entity in 0..1000 {
+        busy.push(event(entity)).unwrap();
+    }
+    shard.turn().unwrap();
+    drop((brief, reader(&shard)));
+    shard.turn().unwrap();
+    let connected = |shard: &Shard<NoWal>| {
+        let metrics = shard.port.counters().snapshot();
+        (metrics.producers, metrics.readers)
+    };
+    assert_eq!(connected(&shard), (1, 0), "events were left, and taken");
+    drop(busy);
+    assert_eq!(shard.turn(), Ok(Turn::Busy));
+    assert_eq!(connected(&shard), (0, 0));
+    assert_eq!(shard.turn(), Ok(Turn::Idle));
+}
+
 #[test]
 fn closing_takes_what_was_offered_and_tells_everyone() {
     let mut shard = shard_with(NoWal::new());
