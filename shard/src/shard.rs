@@ -17,6 +17,7 @@ use crate::record;
 use crate::request::{Reply, Request};
 use crate::{Materializer, RoutedEvent, SignalLedger};
 use ebbtide_wal::{AppendError, WalWriter};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a turn found.
@@ -51,6 +52,9 @@ pub struct Shard<W> {
     first_lane: usize,
     requests: Vec<RequestInbox>,
     records: Vec<u8>,
+    /// Mail taken and not yet opened. Kept here, so that a panic on the way does not throw it away
+    /// before the shard is known to have failed.
+    mail: VecDeque<Mail>,
     closing: bool,
 }
 
@@ -72,6 +76,7 @@ impl<W: WalWriter> Shard<W> {
             first_lane: 0,
             requests: Vec::new(),
             records: Vec::with_capacity(BATCH_EVENTS_MAX * record::RECORD_BYTES),
+            mail: VecDeque::new(),
             closing: false,
         }
     }
@@ -124,9 +129,9 @@ impl<W: WalWriter> Shard<W> {
     }
 
     fn open_mail(&mut self) -> usize {
-        let mail = self.port.take_mail();
-        let count = mail.len();
-        for letter in mail {
+        self.mail.extend(self.port.take_mail());
+        let count = self.mail.len();
+        while let Some(letter) = self.mail.pop_front() {
             match letter {
                 Mail::Events(lane) => self.events.push(lane),
                 Mail::Requests(lane) => self.requests.push(lane),
