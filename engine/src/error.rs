@@ -136,7 +136,7 @@ pub enum ReadError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// Some shards had not ended in time; their threads are left to themselves.
+    /// Some shards had not ended in time; they end by themselves. Close again to wait longer.
     #[error("shards {shards:?} had not ended within {patience:?}")]
     Timeout {
         /// Which.

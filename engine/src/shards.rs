@@ -1,6 +1,7 @@
 //! The running shards of an engine: their ports and their threads.
 //!
-//! Promises: stopping asks all shards at once, then waits for each; doing it again does nothing.
+//! Promises: stopping asks all shards at once, then waits for each; doing it again waits for those
+//! that were late.
 
 use crate::CloseError;
 use crate::runtime::ShardThread;
@@ -12,14 +13,15 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct Shards {
     ports: Vec<Arc<ShardPort>>,
-    /// Taken by whoever stops them first.
-    threads: Mutex<Vec<ShardThread>>,
+    /// Those not joined yet, with the numbers of their shards. Whoever stops them holds the lock.
+    threads: Mutex<Vec<(usize, ShardThread)>>,
 }
 
 impl Shards {
     pub(crate) fn add(&mut self, port: Arc<ShardPort>, thread: ShardThread) {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        threads.push((port.shard(), thread));
         self.ports.push(port);
-        self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
     pub(crate) fn ports(&self) -> &[Arc<ShardPort>] {
@@ -29,18 +31,16 @@ impl Shards {
     /// Lets nothing new in and waits until every shard has taken what it has and ended.
     pub(crate) fn stop(&self, patience: Duration) -> Result<(), CloseError> {
         self.ports.iter().for_each(|port| port.begin_close());
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
-        let mut late = Vec::new();
-        for (shard, thread) in threads.into_iter().enumerate() {
-            // A thread that is late is left to itself: to wait for it longer is not ours to decide.
-            if thread.join_within(patience.saturating_sub(begun.elapsed())).is_err() {
-                late.push(shard);
-            }
-        }
-        if !late.is_empty() {
-            return Err(CloseError::Timeout { shards: late, patience });
+        let join_within = |(shard, thread): (usize, ShardThread)| {
+            let left = patience.saturating_sub(begun.elapsed());
+            thread.join_within(left).err().map(|late| (shard, late))
+        };
+        *threads = std::mem::take(&mut *threads).into_iter().filter_map(join_within).collect();
+        if !threads.is_empty() {
+            let shards = threads.iter().map(|&(shard, _)| shard).collect();
+            return Err(CloseError::Timeout { shards, patience });
         }
         let failed = |port: &Arc<ShardPort>| match port.down() {
             Some(down @ ShardDown::Failed { .. }) => Some(down.clone()),
