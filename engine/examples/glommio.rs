@@ -1,4 +1,4 @@
-//! A glommio host: its own executor records and reads while the engine runs on executors of its own.
+//! A glommio host: its executor records and reads while the engine runs on executors of its own.
 //!
 //! Needs io_uring. Where the kernel or a container forbids it, this ends with exit code 3.
 

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build();
     let engine = Engine::in_memory().schema(schema).open()?;
 
-    // Two days; a post every ten minutes, viewed for ten hours, less and less. Some have more charm.
+    // Two days: a post every ten minutes, viewed for ten hours, less and less; some have charm.
     let mut producer = engine.producer()?;
     let start = Timestamp::from_seconds(1_700_000_000);
     for minute in 0..2 * 24 * 60_u64 {
