@@ -57,3 +57,8 @@ pub use metrics::{EngineMetrics, Health};
 pub use producer::{Ack, Acked, BatchOffer, Producer};
 pub use reader::{AsyncReader, Ranked, Reader};
 pub use runtime::{Backend, BackendChoice, Idle};
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeDoctests;
