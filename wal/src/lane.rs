@@ -191,7 +191,7 @@ impl<S: Storage> UpkeepLane<S> {
 }
 
 /// Writes all of `bytes`, going on after a short write as long as whole blocks get through.
-async fn write_all<S: Storage>(
+pub(crate) async fn write_all<S: Storage>(
     storage: &S,
     file: &S::File,
     offset: u64,

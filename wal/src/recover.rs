@@ -18,7 +18,7 @@ use crate::frame::{FrameFault, FrameKind};
 use crate::key::LogIdentity;
 use crate::limits::{SEGMENT_HEADER_BYTES, index};
 use crate::lsn::Lsn;
-use crate::scan::{Place, Remains, Walk, WalkError, Window, is_sealed, remains, walk};
+use crate::scan::{LastFrame, Place, Remains, Walk, WalkError, Window, is_sealed, remains, walk};
 use crate::segment::SegmentHeader;
 use crate::storage::{FileName, Listed, Storage};
 use crate::tail::{TailEvidence, TailVerdict, tail_verdict};
@@ -97,6 +97,7 @@ pub(crate) struct ReadSegment {
     pub(crate) file_bytes: u64,
     /// Where its records end; `None` when it was skipped.
     pub(crate) end: Option<Place>,
+    pub(crate) last: Option<LastFrame>,
     pub(crate) sealed: bool,
 }
 
@@ -152,7 +153,7 @@ impl<S: Storage, F: FnMut(Batch<'_>) -> Result<(), SinkError>> Reader<'_, S, F> 
         let (header, file_bytes) = (found.header, found.file_bytes);
         if next.is_some_and(|next| next.header.prev_last <= self.options.restored) {
             self.report.skipped_segments += 1;
-            return Ok(ReadSegment { header, file_bytes, end: None, sealed: false });
+            return Ok(ReadSegment { header, file_bytes, end: None, last: None, sealed: false });
         }
         let name = FileName::Segment(header.id.seq);
         let fault =
@@ -182,7 +183,8 @@ impl<S: Storage, F: FnMut(Batch<'_>) -> Result<(), SinkError>> Reader<'_, S, F> 
         if !sealed {
             self.report.loose_bytes += file_bytes.saturating_sub(walk.place.offset);
         }
-        Ok(ReadSegment { header, file_bytes, end: Some(walk.place), sealed })
+        let (end, last) = (Some(walk.place), walk.last);
+        Ok(ReadSegment { header, file_bytes, end, last, sealed })
     }
 }
 
@@ -222,10 +224,11 @@ fn judge(
     report: &mut RecoveryReport,
 ) -> Result<(), RecoverError> {
     let (segment, place) = (found.header.id.seq, walk.place);
-    let shut = walk.last_kind == Some(FrameKind::Shutdown);
+    let last_is = |kind| walk.last.is_some_and(|last| last.kind == kind);
+    let shut = last_is(FrameKind::Shutdown);
     let seen = TailEvidence {
         vouched: remains.durable >= Some(place.lsn) || options.restored >= place.lsn,
-        continues: remains.sealed || walk.last_kind == Some(FrameKind::Seal),
+        continues: remains.sealed || last_is(FrameKind::Seal),
         shortened: found.file_bytes < found.header.bytes
             && !(shut && place.offset == found.file_bytes),
         remains: remains.bytes > 0,

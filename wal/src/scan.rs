@@ -74,6 +74,11 @@ impl<'s, S: Storage> Window<'s, S> {
         Ok(())
     }
 
+    /// Gives the file back.
+    pub(crate) fn into_file(self) -> S::File {
+        self.file
+    }
+
     /// Length of the file.
     pub(crate) const fn file_bytes(&self) -> u64 {
         self.file_bytes
@@ -90,6 +95,14 @@ pub(crate) struct Place {
     pub(crate) chain: ChainHash,
 }
 
+/// The last good frame of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastFrame {
+    pub(crate) kind: FrameKind,
+    pub(crate) offset: u64,
+    pub(crate) bytes: usize,
+}
+
 /// What a walk over good frames found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
@@ -100,7 +113,7 @@ pub(crate) struct Walk {
     pub(crate) frames: u64,
     pub(crate) batches: u64,
     pub(crate) records: u64,
-    pub(crate) last_kind: Option<FrameKind>,
+    pub(crate) last: Option<LastFrame>,
     pub(crate) note: Option<CheckpointNote>,
 }
 
@@ -121,7 +134,7 @@ pub(crate) async fn walk<S: Storage, E>(
     sink: &mut impl FnMut(Batch<'_>) -> Result<(), E>,
 ) -> Result<Walk, WalkError<E>> {
     let mut walk =
-        Walk { place, fault: None, frames: 0, batches: 0, records: 0, last_kind: None, note: None };
+        Walk { place, fault: None, frames: 0, batches: 0, records: 0, last: None, note: None };
     while until != Some(walk.place.chain) {
         let (header, payload) = match next_frame(window, key, walk.place).await {
             Ok(Ok(frame)) => frame,
@@ -167,7 +180,8 @@ impl Walk {
         }
         self.frames += 1;
         self.records += u64::from(fields.lsn_count);
-        self.last_kind = Some(fields.kind);
+        let (offset, bytes) = (self.place.offset, fields.frame_bytes());
+        self.last = Some(LastFrame { kind: fields.kind, offset, bytes });
         self.place = Place {
             offset: self.place.offset + fields.frame_bytes() as u64,
             lsn: header.lsn_end(),

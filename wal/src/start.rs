@@ -9,13 +9,15 @@
 //! Source: recovery that repairs by writing a new log, as in `LevelDB`.
 
 use std::collections::VecDeque;
+use std::io;
 
 use thiserror::Error;
 
 use crate::aligned::AlignedBuf;
 use crate::fault::{IoFault, Step};
+use crate::frame::{FrameKind, read_header};
 use crate::key::{ChainHash, EpochSource, SegmentId};
-use crate::lane::{CommitLane, UpkeepLane};
+use crate::lane::{CommitLane, UpkeepLane, write_all};
 use crate::limits::{
     BLOCK_BYTES, LogOptions, OptionsError, SEGMENT_HEADER_BYTES, SPARES_MAX, segment_bytes_min,
 };
@@ -23,6 +25,7 @@ use crate::log::{Log, LogStart, seal_segment};
 use crate::lsn::Lsn;
 use crate::recover::{ReadSegment, Replayed};
 use crate::retire::SegmentSpan;
+use crate::scan::Window;
 use crate::segment::SegmentHeader;
 use crate::storage::{FileName, Storage};
 
@@ -132,13 +135,33 @@ impl Replayed {
         Ok(())
     }
 
-    /// What was read may still lie in a device's cache: it must be durable before a new header
-    /// says that it is.
+    /// What was read may still lie in a cache: it must be durable before a new header says that
+    /// it is. The last frame, the only one that no later frame vouches for, is written once
+    /// more: if the sync after its first write failed, the system may hold it for clean.
     async fn settle<S: Storage>(&self, storage: &S) -> Result<(), IoFault> {
-        let Some(last) = self.segments.last() else { return Ok(()) };
-        let name = FileName::Segment(last.header.id.seq);
+        let Some(segment) = self.segments.last() else { return Ok(()) };
+        let name = FileName::Segment(segment.header.id.seq);
         let fault = |step| move |cause| IoFault::new(step, name, &cause);
-        let file = storage.open(name).await.map_err(fault(Step::Open))?;
+        let mut file = storage.open(name).await.map_err(fault(Step::Open))?;
+        if let Some(last) = segment.last.filter(|last| last.kind == FrameKind::Records) {
+            let mut window = Window::new(storage, file, segment.file_bytes);
+            let seen = window.view(last.offset, last.bytes).await.map_err(fault(Step::Read))?;
+            let key = segment.header.key();
+            let same = seen.len() == last.bytes
+                && read_header(&key, seen).is_ok_and(|header| {
+                    Some(header.chain) == segment.end.map(|end| end.chain)
+                        && header.verify_payload(&key, seen).is_ok()
+                });
+            if !same {
+                let cause = io::Error::new(io::ErrorKind::InvalidData, "it reads differently now");
+                return Err(fault(Step::Read)(cause));
+            }
+            let mut frame = AlignedBuf::zeroed(last.bytes);
+            frame.copy_from_slice(seen);
+            file = window.into_file();
+            let written = write_all(storage, &file, last.offset, &frame).await;
+            written.map_err(fault(Step::WriteFrame))?;
+        }
         storage.sync(&file).await.map_err(fault(Step::Sync))?;
         storage.sync_dir().await.map_err(fault(Step::SyncDirectory))
     }
