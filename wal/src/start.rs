@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::aligned::AlignedBuf;
 use crate::fault::{IoFault, Step};
-use crate::frame::{FrameKind, read_header};
+use crate::frame::read_header;
 use crate::key::{ChainHash, EpochSource, SegmentId};
 use crate::lane::{CommitLane, UpkeepLane, write_all};
 use crate::limits::{
@@ -137,13 +137,14 @@ impl Replayed {
 
     /// What was read may still lie in a cache: it must be durable before a new header says that
     /// it is. The last frame, the only one that no later frame vouches for, is written once
-    /// more: if the sync after its first write failed, the system may hold it for clean.
+    /// more, whatever its kind: if the sync after its first write failed, the system may hold it
+    /// for clean, and the new header links to it.
     async fn settle<S: Storage>(&self, storage: &S) -> Result<(), IoFault> {
         let Some(segment) = self.segments.last() else { return Ok(()) };
         let name = FileName::Segment(segment.header.id.seq);
         let fault = |step| move |cause| IoFault::new(step, name, &cause);
         let mut file = storage.open(name).await.map_err(fault(Step::Open))?;
-        if let Some(last) = segment.last.filter(|last| last.kind == FrameKind::Records) {
+        if let Some(last) = segment.last {
             let mut window = Window::new(storage, file, segment.file_bytes);
             let seen = window.view(last.offset, last.bytes).await.map_err(fault(Step::Read))?;
             let key = segment.header.key();
