@@ -195,8 +195,8 @@ impl SimDisk {
     /// Replaces a file's bytes behind the log's back, or makes the file; durable at once.
     pub fn put(&self, name: FileName, bytes: &[u8]) {
         let mut state = self.state();
-        let inode = state.next_inode;
-        state.next_inode += 1;
+        let inode = state.names.get(&name).copied().unwrap_or(state.next_inode);
+        state.next_inode = state.next_inode.max(inode + 1);
         state.inodes.insert(inode, Inode::durable(bytes));
         state.names.insert(name, inode);
         state.durable_names.insert(name, inode);

@@ -130,9 +130,9 @@ impl World {
         self.last_report = replayed.report;
         let last = replayed.report.last;
         self.model.retain(|batch| batch.first <= last);
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
-        let options = StartOptions { log: self.options, seed, lsn_first_min: Lsn::NONE };
+        let mut epochs = [0; 32];
+        epochs[..8].copy_from_slice(&self.rng.next().to_le_bytes());
+        let options = StartOptions { log: self.options, seed: epochs, lsn_first_min: Lsn::NONE };
         let started = ready(replayed.start(&self.disk, options)).map_err(NotOpen::Start)?;
         let marks = started.log.watermarks();
         assert_eq!((marks.appended, marks.durable), (last, Some(last)));
