@@ -42,6 +42,8 @@ pub enum Step {
     Remove,
     /// Making names durable.
     SyncDirectory,
+    /// Performing anything: whoever did so is gone.
+    Drive,
 }
 
 impl fmt::Display for Step {
@@ -59,6 +61,7 @@ impl fmt::Display for Step {
             Self::Truncate => "cutting",
             Self::Remove => "removing",
             Self::SyncDirectory => "syncing the directory after a change of",
+            Self::Drive => "performing I/O on",
         })
     }
 }

@@ -11,11 +11,12 @@
 //! `TigerBeetle`; fail-stop after a failed sync as in `PostgreSQL` 11.2.
 
 use std::collections::VecDeque;
+use std::io;
 
 use thiserror::Error;
 
 use crate::aligned::AlignedBuf;
-use crate::fault::IoFault;
+use crate::fault::{IoFault, Step};
 use crate::group::{Group, batch_bytes_max};
 use crate::key::{ChainHash, EpochSource, FrameKey, LogIdentity};
 use crate::limits::LogOptions;
@@ -275,6 +276,13 @@ impl Log {
     fn starve(&mut self, fault: IoFault) {
         self.stats.space_faults += 1;
         self.starved = Some(fault);
+    }
+
+    /// Says that nobody performs requests any more: what became of the ones that are out will
+    /// never be known.
+    pub fn driver_lost(&mut self) {
+        let cause = io::Error::other("the log's I/O has no driver any more");
+        self.poison_by(IoFault::directory(Step::Drive, &cause));
     }
 
     /// Latches the first fault; a later one is only its consequence.

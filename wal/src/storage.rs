@@ -14,8 +14,8 @@ use std::future::Future;
 use std::io;
 
 mod directory;
-
-// dma
+#[cfg(feature = "uring")]
+pub mod dma;
 pub mod sim;
 pub mod threads;
 
