@@ -33,10 +33,11 @@ pub enum CommitIo {
         /// The active segment.
         segment: u64,
     },
-    /// Turn a spare into the next active segment: header, sync, rename, directory sync.
+    /// Turn a file made ahead into the next active segment: header, sync, rename, directory
+    /// sync.
     Activate {
-        /// Number of the spare.
-        spare: u64,
+        /// The file made ahead.
+        from: FileName,
         /// Segment it becomes.
         segment: u64,
         /// Its header block.
@@ -81,12 +82,21 @@ pub enum UpkeepIo {
         /// The frame; it reaches to the end of the file.
         frame: AlignedBuf,
     },
-    /// Make a zeroed file of `bytes`: create, reserve, zero, sync, rename, directory sync.
+    /// Make a file of `bytes`, with its space reserved.
     Prepare {
-        /// Number of the spare it becomes.
-        spare: u64,
+        /// Number of the file.
+        number: u64,
         /// Its length.
         bytes: u64,
+    },
+    /// Write zeroes to a part of a file made ahead.
+    Zero {
+        /// The file.
+        name: FileName,
+        /// Where the part begins.
+        offset: u64,
+        /// How long it is.
+        bytes: usize,
     },
     /// Turn a segment nobody needs into a spare: rename, directory sync.
     Recycle {

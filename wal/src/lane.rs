@@ -3,9 +3,9 @@
 //! Promises: each request is a fixed order of steps, and each step that makes something visible
 //! comes after the sync of what it shows: a file gets its name after its content is durable, and
 //! is used after its name is durable.
-//! Invariants: a lane performs one request at a time; the two lanes never hold the same file at
-//! once; nothing is tried twice.
-//! Fails by: the `IoFault` of the step that failed; a half-made spare is removed if it can be.
+//! Invariants: a lane performs one request at a time; the two lanes never write to the same file
+//! at once; nothing is tried twice.
+//! Fails by: the `IoFault` of the step that failed; a half-made file is removed if it can be.
 //! Not here: what to do and what a fault means (`log`).
 //! Source: Pillai et al., OSDI 2014, for the order of every multi-file step.
 
@@ -48,21 +48,21 @@ impl<S: Storage> CommitLane<S> {
                 let name = FileName::Segment(segment);
                 CommitDone::Sync(synced.map_err(|cause| IoFault::new(Step::Sync, name, &cause)))
             }
-            CommitIo::Activate { spare, segment, header } => {
-                CommitDone::Activate(self.activate(spare, segment, &header).await)
+            CommitIo::Activate { from, segment, header } => {
+                CommitDone::Activate(self.activate(from, segment, &header).await)
             }
             CommitIo::Trim { segment, bytes } => CommitDone::Trim(self.trim(segment, bytes).await),
         }
     }
 
-    /// Makes a spare the active segment: header, sync, rename, directory sync.
+    /// Makes a file the active segment: header, sync, rename, directory sync.
     pub(crate) async fn activate(
         &mut self,
-        spare: u64,
+        from: FileName,
         segment: u64,
         header: &[u8],
     ) -> Result<(), IoFault> {
-        let (from, to) = (FileName::Spare(spare), FileName::Segment(segment));
+        let to = FileName::Segment(segment);
         let fault = |step| move |cause: io::Error| IoFault::new(step, from, &cause);
         let file = self.storage.open(from).await.map_err(fault(Step::Open))?;
         let written = write_all(&self.storage, &file, 0, header).await;
@@ -99,16 +99,19 @@ fn frame_fault(segment: u64, cause: &io::Error) -> IoFault {
     IoFault::new(Step::WriteFrame, FileName::Segment(segment), cause)
 }
 
-/// Performs upkeep requests; holds no file between them.
+/// Performs upkeep requests; between them it holds the file it zeroes, and no other.
 #[derive(Debug)]
 pub struct UpkeepLane<S: Storage> {
     storage: S,
+    zeroing: Option<(FileName, S::File)>,
+    zeroes: AlignedBuf,
 }
 
 impl<S: Storage> UpkeepLane<S> {
     /// A lane on the log's directory.
-    pub const fn new(storage: S) -> Self {
-        Self { storage }
+    #[must_use]
+    pub fn new(storage: S) -> Self {
+        Self { storage, zeroing: None, zeroes: AlignedBuf::zeroed(ZERO_CHUNK_BYTES) }
     }
 
     /// Performs `request`.
@@ -117,9 +120,13 @@ impl<S: Storage> UpkeepLane<S> {
     ///
     /// The fault of the step that failed; it goes to `Log::upkeep_done` as it is.
     pub async fn perform(&mut self, request: UpkeepIo) -> UpkeepDone {
+        if !matches!(request, UpkeepIo::Zero { .. }) {
+            self.zeroing = None;
+        }
         match request {
             UpkeepIo::Seal { segment, offset, frame } => self.seal(segment, offset, &frame).await,
-            UpkeepIo::Prepare { spare, bytes } => self.prepare(spare, bytes).await,
+            UpkeepIo::Prepare { number, bytes } => self.prepare(number, bytes).await,
+            UpkeepIo::Zero { name, offset, bytes } => self.zero(name, offset, bytes).await,
             UpkeepIo::Recycle { segment, spare } => {
                 self.rename(FileName::Segment(segment), FileName::Spare(spare)).await
             }
@@ -142,38 +149,50 @@ impl<S: Storage> UpkeepLane<S> {
         self.storage.sync(&file).await.map_err(fault(Step::Sync))
     }
 
-    /// Makes a zeroed file of `bytes` under the spare's name.
-    pub(crate) async fn prepare(&self, spare: u64, bytes: u64) -> Result<(), IoFault> {
-        let temp = FileName::Temp(spare);
-        let made = self.make(temp, bytes).await;
+    /// Makes a file of `bytes` whose space is reserved.
+    pub(crate) async fn prepare(&mut self, number: u64, bytes: u64) -> Result<(), IoFault> {
+        let name = FileName::Temp(number);
+        let made = self.make(name, bytes).await;
         if made.is_err() {
+            self.zeroing = None;
             // Whoever else needs the space gets it back; a failure here changes nothing.
-            let _ = self.storage.remove(temp).await;
-            return made;
+            let _ = self.storage.remove(name).await;
         }
-        let named = self.rename(temp, FileName::Spare(spare)).await;
-        if named.is_err() {
-            let _ = self.storage.remove(temp).await;
-            let _ = self.storage.remove(FileName::Spare(spare)).await;
-        }
-        named
+        made
     }
 
-    async fn make(&self, name: FileName, bytes: u64) -> Result<(), IoFault> {
+    async fn make(&mut self, name: FileName, bytes: u64) -> Result<(), IoFault> {
         let fault = |step| move |cause: io::Error| IoFault::new(step, name, &cause);
         let file = self.storage.create(name).await.map_err(fault(Step::Create))?;
-        self.storage.allocate(&file, bytes).await.map_err(fault(Step::Allocate))?;
-        // Zeroes are written although the file reads as zero: a first write into reserved space
-        // would change the file's extents, and each commit would pay for that.
-        let zeroes = AlignedBuf::zeroed(ZERO_CHUNK_BYTES.min(index(bytes)));
+        let allocated = self.storage.allocate(&file, bytes).await;
+        let reserved = allocated.map_err(fault(Step::Allocate))?;
+        self.zeroing = Some((name, file));
+        // Where space cannot be reserved, it is taken.
+        if reserved { Ok(()) } else { self.zero_all(name, bytes).await }
+    }
+
+    /// Zeroes a whole file.
+    pub(crate) async fn zero_all(&mut self, name: FileName, bytes: u64) -> Result<(), IoFault> {
         let mut offset = 0;
         while offset < bytes {
-            let chunk = zeroes.len().min(index(bytes - offset));
-            let written = write_all(&self.storage, &file, offset, &zeroes[..chunk]).await;
-            written.map_err(fault(Step::Allocate))?;
-            offset += chunk as u64;
+            let part = ZERO_CHUNK_BYTES.min(index(bytes - offset));
+            self.zero(name, offset, part).await?;
+            offset += part as u64;
         }
-        self.storage.sync(&file).await.map_err(fault(Step::Sync))
+        Ok(())
+    }
+
+    /// Writes zeroes, although reserved space reads as zero already: a first write into it
+    /// changes the file's extents, and each commit would pay for that.
+    async fn zero(&mut self, name: FileName, offset: u64, bytes: usize) -> Result<(), IoFault> {
+        let fault = |step| move |cause: io::Error| IoFault::new(step, name, &cause);
+        let file = match self.zeroing.take() {
+            Some((held, file)) if held == name => file,
+            _ => self.storage.open(name).await.map_err(fault(Step::Open))?,
+        };
+        let written = write_all(&self.storage, &file, offset, &self.zeroes[..bytes]).await;
+        self.zeroing = Some((name, file));
+        written.map_err(fault(Step::Allocate))
     }
 
     async fn rename(&self, from: FileName, to: FileName) -> Result<(), IoFault> {

@@ -32,7 +32,7 @@ mod upkeep;
 
 use commit::Commit;
 pub(crate) use commit::seal_segment;
-use upkeep::{Seal, Upkeep};
+use upkeep::{Seal, Spare, Upkeep};
 
 /// One shard's log, without any I/O.
 ///
@@ -78,8 +78,10 @@ pub struct Log {
     seals: VecDeque<Seal>,
     /// By a checkpoint whose note is durable.
     covered: Covered,
-    spares: VecDeque<u64>,
-    spare_number: u64,
+    /// Files ready to become segments.
+    spares: VecDeque<Spare>,
+    /// Above the number of every spare.
+    number: u64,
     upkeep: Upkeep,
     /// Why there is no next segment yet; cleared by [`Log::retry_space`].
     starved: Option<IoFault>,
@@ -149,8 +151,10 @@ pub(crate) struct LogStart {
     pub(crate) lsn_first: Lsn,
     /// Oldest to active; never empty.
     pub(crate) segments: VecDeque<SegmentSpan>,
+    /// Recycled files, by number.
     pub(crate) spares: VecDeque<u64>,
-    pub(crate) next_spare: u64,
+    /// Above every number in use.
+    pub(crate) number: u64,
 }
 
 impl Log {
@@ -185,8 +189,8 @@ impl Log {
             segments: start.segments,
             seals: VecDeque::new(),
             covered: Covered::default(),
-            spares: start.spares,
-            spare_number: start.next_spare,
+            spares: start.spares.into_iter().map(Spare::recycled).collect(),
+            number: start.number,
             upkeep: Upkeep::Idle,
             starved: None,
             recycle_refused: false,

@@ -84,20 +84,20 @@ impl Replayed {
         options: StartOptions,
     ) -> Result<Started<S>, StartError> {
         options.log.check()?;
-        let upkeep = UpkeepLane::new(storage.clone());
+        let mut upkeep = UpkeepLane::new(storage.clone());
         let mut commit = CommitLane::new(storage.clone());
         self.settle(storage).await?;
-        let (mut spares, next_spare) = self.clear(storage, options.log).await?;
+        let (mut spares, number) = self.clear(storage, options.log).await?;
 
-        let (spare, bytes) = match spares.pop_front() {
-            Some(spare) => (spare, options.log.segment_bytes),
-            None => (next_spare, prepare_first(&upkeep, next_spare, options.log).await?),
+        let (first, bytes) = match spares.pop_front() {
+            Some(spare) => (FileName::Spare(spare), options.log.segment_bytes),
+            None => prepare_first(&mut upkeep, number, options.log).await?,
         };
         let epochs = EpochSource::new(options.seed);
         let header = self.next_header(&epochs, bytes, options.lsn_first_min);
         let mut block = AlignedBuf::zeroed(SEGMENT_HEADER_BYTES);
         let chain = header.encode(&mut block);
-        commit.activate(spare, header.id.seq, &block).await?;
+        commit.activate(first, header.id.seq, &block).await?;
 
         let mut segments = VecDeque::with_capacity(self.segments.len() + 1);
         for segment in &self.segments {
@@ -113,7 +113,7 @@ impl Replayed {
             lsn_first: header.lsn_first,
             segments,
             spares,
-            next_spare: next_spare + 1,
+            number: number + 1,
         });
         Ok(Started { log, commit, upkeep })
     }
@@ -210,18 +210,18 @@ impl Replayed {
     }
 }
 
-/// Makes the first file. On a nearly full disk a smaller one: a store must be able to open so
-/// that a checkpoint can free what the log holds.
+/// Makes the first file, zeroed. On a nearly full disk a smaller one: a store must be able to
+/// open so that a checkpoint can free what the log holds.
 async fn prepare_first<S: Storage>(
-    lane: &UpkeepLane<S>,
-    spare: u64,
+    lane: &mut UpkeepLane<S>,
+    number: u64,
     options: LogOptions,
-) -> Result<u64, IoFault> {
+) -> Result<(FileName, u64), IoFault> {
     let least = segment_bytes_min(options.group_bytes);
     let mut bytes = options.segment_bytes;
     loop {
-        match lane.prepare(spare, bytes).await {
-            Ok(()) => return Ok(bytes),
+        match lane.prepare(number, bytes).await {
+            Ok(()) => break,
             Err(fault) if fault.is_out_of_space() && bytes > least => {
                 let half = (bytes / 2).next_multiple_of(BLOCK_BYTES as u64);
                 bytes = half.max(least);
@@ -229,6 +229,9 @@ async fn prepare_first<S: Storage>(
             Err(fault) => return Err(fault),
         }
     }
+    let name = FileName::Temp(number);
+    lane.zero_all(name, bytes).await?;
+    Ok((name, bytes))
 }
 
 /// Seals a segment of an earlier opening and cuts off what lies behind the seal.

@@ -24,9 +24,9 @@ pub mod threads;
 pub enum FileName {
     /// A segment, by its place in the log.
     Segment(u64),
-    /// A whole file without meaning, ready to become a segment.
+    /// A retired segment, ready to become another one; it survives a crash.
     Spare(u64),
-    /// A file being prepared; worthless after a crash.
+    /// A new file, ready or nearly ready to become a segment; worthless after a crash.
     Temp(u64),
 }
 
@@ -94,13 +94,13 @@ pub trait Storage: Clone {
     /// When it does not exist, is no regular file, or cannot be opened.
     fn open(&self, name: FileName) -> impl Future<Output = io::Result<Self::File>>;
 
-    /// Reserves `bytes` for a new file so that later writes inside do not run out of space,
-    /// where the file system can; the content of the reserved part is zero.
+    /// Makes a new file `bytes` long and reserves its space, so that later writes inside do not
+    /// run out of it; false where the file system cannot, and nothing was done.
     ///
     /// # Errors
     ///
     /// When there is no room.
-    fn allocate(&self, file: &Self::File, bytes: u64) -> impl Future<Output = io::Result<()>>;
+    fn allocate(&self, file: &Self::File, bytes: u64) -> impl Future<Output = io::Result<bool>>;
 
     /// Reads at `offset`; fewer bytes than asked for only at the end of the file.
     ///

@@ -10,7 +10,7 @@
 
 use std::io;
 
-use super::{Active, Closing, Log, Seal};
+use super::{Active, Closing, Log, Seal, Spare};
 use crate::aligned::AlignedBuf;
 use crate::fault::{IoFault, Step};
 use crate::frame::{FrameFields, FrameKind, seal_frame};
@@ -55,13 +55,13 @@ pub(super) struct Flight {
 /// The segment that is about to be active.
 #[derive(Debug)]
 pub(super) struct Next {
-    spare: u64,
+    spare: Spare,
     active: Active,
 }
 
 impl Log {
     /// The next step towards durability, `None` while one is out or nothing is to be done.
-    /// Ask again after every append and every answer.
+    /// Ask again after every append and every answer, of either lane.
     #[must_use]
     pub fn next_commit(&mut self) -> Option<CommitIo> {
         if self.poison.is_some() {
@@ -272,7 +272,7 @@ impl Log {
 
     /// Goes on to the next segment, if one is ready.
     fn rotate(&mut self) -> Option<CommitIo> {
-        if self.starved.is_some() {
+        if self.starved.is_some() || self.is_zeroing() {
             return None;
         }
         let spare = self.spares.pop_front()?;
@@ -296,7 +296,7 @@ impl Log {
             chain,
         };
         self.commit = Commit::Activating(Next { spare, active });
-        Some(CommitIo::Activate { spare, segment: seq, header: block })
+        Some(CommitIo::Activate { from: spare.name, segment: seq, header: block })
     }
 
     fn activate_done(&mut self, next: Next, result: Result<(), IoFault>) {

@@ -99,14 +99,13 @@ impl Storage for Dma {
         self.open_with(name, false).await
     }
 
-    async fn allocate(&self, file: &DmaFile, bytes: u64) -> io::Result<()> {
+    async fn allocate(&self, file: &DmaFile, bytes: u64) -> io::Result<bool> {
         match file.pre_allocate(bytes, false).await.map_err(plain) {
             Err(error) => match Errno::from_io_error(&error) {
-                // The zeroes that follow reserve the space where the file system cannot.
-                Some(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                Some(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
                 _ => Err(error),
             },
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
         }
     }
 

@@ -324,12 +324,12 @@ impl Storage for SimDisk {
         state.inode_of(name).map(SimFile)
     }
 
-    async fn allocate(&self, file: &SimFile, bytes: u64) -> io::Result<()> {
+    async fn allocate(&self, file: &SimFile, bytes: u64) -> io::Result<bool> {
         let mut state = self.state();
         state.simple_call(true)?;
         state.check_space(*file, index(bytes))?;
         state.inode(*file).set_len(index(bytes));
-        Ok(())
+        Ok(true)
     }
 
     async fn read_at(&self, file: &SimFile, offset: u64, into: &mut [u8]) -> io::Result<usize> {

@@ -103,10 +103,10 @@ impl Storage for Threads {
         Ok(file)
     }
 
-    async fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+    async fn allocate(&self, file: &File, bytes: u64) -> io::Result<bool> {
         match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            // The zeroes that follow reserve the space where the file system cannot.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -170,7 +170,7 @@ mod tests {
         let name = FileName::Temp(1);
         let file = ready(storage.create(name)).unwrap();
         assert_eq!(mode(&storage.path(name)), 0o600);
-        ready(storage.allocate(&file, 2 * BLOCK_BYTES as u64)).unwrap();
+        assert!(ready(storage.allocate(&file, 2 * BLOCK_BYTES as u64)).unwrap());
         let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
         block.fill(7);
         assert_eq!(ready(storage.write_at(&file, BLOCK_BYTES as u64, &block)).unwrap(), 4096);
