@@ -161,7 +161,7 @@ impl<W: WalWriter> Shard<W> {
             match took {
                 Ok(count) => taken += count,
                 // The events stay in their ring; producers feel it as a full one.
-                Err(AppendError::BackPressure) => break,
+                Err(AppendError::BackPressure(_)) => break,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -4,12 +4,13 @@
 //! at or below a watermark has reached that level together with every number before it.
 //! Invariants: `durable <= written <= appended`; watermarks never go back.
 //! Fails by: [`AppendError`]: back-pressure is a value, and nothing was taken; poison stays.
-//! Not here: tickets and waiting (the caller's).
-//! Source: group commit as in DeWitt et al., "Implementation Techniques for Main Memory
+//! Not here: I/O (`log` decides it, `lane` performs it), tickets and waiting (the caller's).
+//! Source: group commit as in `DeWitt` et al., "Implementation Techniques for Main Memory
 //! Database Systems", SIGMOD 1984.
 
 use thiserror::Error;
 
+use crate::fault::IoFault;
 use crate::lsn::Lsn;
 
 /// How far a log has come, by level.
@@ -49,15 +50,37 @@ pub trait WalWriter {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// The log takes no more for now. Try again after it has moved on; nothing is wrong yet.
-    #[error("the log takes no more for now")]
-    BackPressure,
-    /// A write or sync failed and what reached the disk is unknown. Nothing is taken any more.
-    #[error("the log is poisoned, reopen the store to recover: {cause}")]
-    Poisoned {
-        /// What failed first.
-        cause: String,
+    /// Try again after the log has moved on; nothing is wrong yet.
+    #[error("the log takes no more for now: {0}")]
+    BackPressure(Pressure),
+    /// Never fits: split the batch.
+    #[error("a batch of {asked} bytes is more than a log group holds: append at most {most}")]
+    TooLarge {
+        /// Bytes of the batch.
+        asked: usize,
+        /// Bytes a batch may have.
+        most: usize,
     },
+    /// The log was told to close: reopen it to append.
+    #[error("the log is closing and takes no more records")]
+    Closing,
+    /// A write or sync failed and what reached the disk is unknown: reopen the store, recovery
+    /// finds out. Until then nothing is taken, and nothing unacknowledged will be.
+    #[error("the log is poisoned, reopen the store to recover: {0}")]
+    Poisoned(#[source] IoFault),
+}
+
+/// What back-pressure waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Pressure {
+    /// The device: the next group is full while one is being written.
+    #[error("the group in memory is full until the device has taken the one before")]
+    Device,
+    /// Space: the segment is full and no other could be made. It resumes by itself when space
+    /// returns or a segment retires.
+    #[error("the log is out of space; free some, or take a checkpoint")]
+    Space,
 }
 
 /// A writer that keeps nothing: it numbers records and forgets them.

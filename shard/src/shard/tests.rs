@@ -5,7 +5,7 @@ use crate::lane::{EventSender, RequestSender, event_lane, request_lane};
 use crate::limits::{EVENT_RING_SLOTS, PARTITIONS};
 use crate::port::Gate;
 use crate::{EntityId, PartitionKey, Schema, SignalId, Timestamp};
-use ebbtide_wal::{Lsn, NoWal, Watermarks};
+use ebbtide_wal::{Lsn, NoWal, Pressure, Watermarks};
 use std::task::{Context, Waker};
 
 const SIGNAL: SignalId = SignalId(0);
@@ -117,7 +117,8 @@ fn a_full_ring_gives_the_event_back() {
 
 #[test]
 fn back_pressure_of_the_log_leaves_events_in_their_ring() {
-    let mut shard = shard_with(ShortWal { batches: 1, then: AppendError::BackPressure });
+    let mut shard =
+        shard_with(ShortWal { batches: 1, then: AppendError::BackPressure(Pressure::Device) });
     let mut lane = producer(&shard);
     lane.push(event(1)).unwrap();
     shard.turn().unwrap();
@@ -131,11 +132,11 @@ fn back_pressure_of_the_log_leaves_events_in_their_ring() {
 
 #[test]
 fn a_batch_the_log_refuses_is_not_applied() {
-    let poison = AppendError::Poisoned { cause: "no disk".into() };
-    let mut shard = shard_with(ShortWal { batches: 0, then: poison.clone() });
+    let refusal = AppendError::Closing;
+    let mut shard = shard_with(ShortWal { batches: 0, then: refusal.clone() });
     let mut lane = producer(&shard);
     lane.push(event(1)).unwrap();
-    assert_eq!(shard.turn(), Err(TurnError::Log(poison)));
+    assert_eq!(shard.turn(), Err(TurnError::Log(refusal)));
     assert_eq!((lane.applied().reached(), shard.ledger.pairs()), (0, 0));
     let port = Arc::clone(&shard.port);
     shard.fail("no disk");
