@@ -208,7 +208,7 @@ mod tests {
     fn started() -> (Log, IoTasks, [LaneTask; 2], Rc<Cell<u32>>) {
         let disk = SimDisk::new(1);
         let identity = LogIdentity { store: StoreId([1; 16]), shard: 0 };
-        let fresh = ReplayOptions { restored: Lsn::NONE, must_exist: false };
+        let fresh = ReplayOptions::default();
         let found = ready(replay(&disk, identity, fresh, |_| Ok(()))).unwrap();
         let log = LogOptions { group_bytes: 8192, segment_bytes: 65536 };
         let options = StartOptions { log, seed: [1; 32], lsn_first_min: Lsn::NONE };

@@ -24,7 +24,7 @@
 //!
 //! let disk = SimDisk::new(1);
 //! let identity = LogIdentity { store: StoreId([7; 16]), shard: 0 };
-//! let fresh = ReplayOptions { restored: Lsn::NONE, must_exist: false };
+//! let fresh = ReplayOptions::default(); // nothing restored, nothing expected
 //! let start = StartOptions {
 //!     log: LogOptions::default(),
 //!     seed: [1; 32], // fresh random bytes, in earnest
@@ -89,7 +89,10 @@ pub use limits::{LogOptions, OptionsError};
 pub use log::{Log, LogStats, NoteError};
 pub use lsn::Lsn;
 pub use note::CheckpointNote;
-pub use recover::{RecoverError, RecoveryReport, ReplayOptions, Replayed, SinkError, replay};
+pub use recover::{
+    FrameSeen, RecoverError, RecoveryReport, ReplayOptions, ReplaySink, Replayed, SinkError,
+    replay, replay_with,
+};
 pub use retire::SegmentSpan;
 pub use start::{StartError, StartOptions, Started};
 pub use tail::{TailEvidence, TailVerdict, tail_verdict};

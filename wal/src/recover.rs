@@ -9,7 +9,6 @@
 //! tail (`tail`).
 //! Source: evidence, then verdict, then action, as in `TigerBeetle`'s journal recovery.
 
-use std::error::Error;
 use std::io;
 
 use crate::entry::Batch;
@@ -18,26 +17,28 @@ use crate::frame::{FrameFault, FrameKind};
 use crate::key::LogIdentity;
 use crate::limits::{SEGMENT_HEADER_BYTES, index};
 use crate::lsn::Lsn;
-use crate::scan::{LastFrame, Place, Remains, Walk, WalkError, Window, is_sealed, remains, walk};
+use crate::scan::{LastFrame, Place, Remains, Walk, WalkError, Window, remains, seal_at, walk};
 use crate::segment::SegmentHeader;
 use crate::storage::{FileName, Listed, Storage};
 use crate::tail::{TailEvidence, TailVerdict, tail_verdict};
 
 mod error;
 mod files;
+mod sink;
 
 pub use error::RecoverError;
 use files::{Found, find};
-
-/// Why a batch was not accepted by whoever replays it.
-pub type SinkError = Box<dyn Error + Send + Sync>;
+use sink::Batches;
+pub use sink::{FrameSeen, ReplaySink, SinkError};
 
 /// What the caller knows about the log from elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayOptions {
-    /// Everything up to here was restored from a checkpoint. Whole segments at or below it are
-    /// not read, and the log must reach at least this far.
+    /// Everything up to here was restored from a checkpoint: the log must reach at least this
+    /// far, and need not begin before.
     pub restored: Lsn,
+    /// Whether to read segments that hold nothing else, as a verification does.
+    pub read_covered: bool,
     /// Whether an empty directory means loss; false only when the log may never have been made.
     pub must_exist: bool,
 }
@@ -112,7 +113,21 @@ pub async fn replay<S: Storage>(
     storage: &S,
     identity: LogIdentity,
     options: ReplayOptions,
-    mut sink: impl FnMut(Batch<'_>) -> Result<(), SinkError>,
+    sink: impl FnMut(Batch<'_>) -> Result<(), SinkError>,
+) -> Result<Replayed, RecoverError> {
+    replay_with(storage, identity, options, &mut Batches(sink)).await
+}
+
+/// Like [`replay`], for a sink that wants to see the frames too.
+///
+/// # Errors
+///
+/// See [`RecoverError`].
+pub async fn replay_with<S: Storage>(
+    storage: &S,
+    identity: LogIdentity,
+    options: ReplayOptions,
+    sink: &mut impl ReplaySink,
 ) -> Result<Replayed, RecoverError> {
     let files = find(storage, identity, options).await?;
     let mut replayed = Replayed {
@@ -128,7 +143,7 @@ pub async fn replay<S: Storage>(
         spares: files.spares,
         temps: files.temps,
     };
-    let mut reader = Reader { storage, options, report: &mut replayed.report, sink: &mut sink };
+    let mut reader = Reader { storage, options, report: &mut replayed.report, sink };
     for (at, found) in files.segments.iter().enumerate() {
         let next = files.segments.get(at + 1);
         replayed.segments.push(reader.read(found, next).await?);
@@ -144,14 +159,15 @@ struct Reader<'a, S: Storage, F> {
     sink: &'a mut F,
 }
 
-impl<S: Storage, F: FnMut(Batch<'_>) -> Result<(), SinkError>> Reader<'_, S, F> {
+impl<S: Storage, F: ReplaySink> Reader<'_, S, F> {
     async fn read(
         &mut self,
         found: &Found,
         next: Option<&Found>,
     ) -> Result<ReadSegment, RecoverError> {
         let (header, file_bytes) = (found.header, found.file_bytes);
-        if next.is_some_and(|next| next.header.prev_last <= self.options.restored) {
+        let covered = next.is_some_and(|next| next.header.prev_last <= self.options.restored);
+        if covered && !self.options.read_covered {
             self.report.skipped_segments += 1;
             return Ok(ReadSegment { header, file_bytes, end: None, last: None, sealed: false });
         }
@@ -164,7 +180,7 @@ impl<S: Storage, F: FnMut(Batch<'_>) -> Result<(), SinkError>> Reader<'_, S, F> 
         let start = SEGMENT_HEADER_BYTES as u64;
         let place = Place { offset: start, lsn: header.lsn_first, chain: found.chain };
         let until = next.map(|next| next.header.prev);
-        let walk = walk(&mut window, &key, place, until, self.sink).await;
+        let walk = walk(&mut window, header.id.seq, &key, (place, until), self.sink).await;
         let walk = walk.map_err(|error| match error {
             WalkError::Io(cause) => fault(Step::Read)(cause),
             WalkError::Sink { first, source } => RecoverError::Refused { first, source },
@@ -173,7 +189,12 @@ impl<S: Storage, F: FnMut(Batch<'_>) -> Result<(), SinkError>> Reader<'_, S, F> 
         let mut sealed = false;
         if let Some(next) = next {
             check_junction(found, &walk, next)?;
-            sealed = is_sealed(&mut window, &key, walk.place).await.map_err(fault(Step::Read))?;
+            let seal = seal_at(&mut window, &key, walk.place).await.map_err(fault(Step::Read))?;
+            if let Some(fields) = seal {
+                let (segment, offset) = (header.id.seq, walk.place.offset);
+                self.sink.frame(FrameSeen { segment, offset, fields });
+            }
+            sealed = seal.is_some();
             self.report.unsealed_segments += u64::from(!sealed);
         } else {
             let remains = remains(&mut window, &key, walk.place).await;

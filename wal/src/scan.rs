@@ -12,12 +12,13 @@
 use std::io;
 
 use crate::aligned::AlignedBuf;
-use crate::entry::{Batch, entries};
-use crate::frame::{FrameFault, FrameHeader, FrameKind, read_header};
+use crate::entry::entries;
+use crate::frame::{FrameFault, FrameFields, FrameHeader, FrameKind, read_header};
 use crate::key::{ChainHash, FrameKey};
 use crate::limits::{BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, READ_WINDOW_BYTES, index};
 use crate::lsn::Lsn;
 use crate::note::CheckpointNote;
+use crate::recover::{FrameSeen, ReplaySink, SinkError};
 use crate::storage::Storage;
 
 /// A moving view of one file.
@@ -119,20 +120,20 @@ pub(crate) struct Walk {
 
 /// Why a walk was broken off.
 #[derive(Debug)]
-pub(crate) enum WalkError<E> {
+pub(crate) enum WalkError {
     Io(io::Error),
-    Sink { first: Lsn, source: E },
+    Sink { first: Lsn, source: SinkError },
 }
 
-/// Walks over good frames from `place` on, giving each batch to `sink`; stops where the chain is
-/// `until`, else at the first thing that is not the next frame.
-pub(crate) async fn walk<S: Storage, E>(
+/// Walks over the good frames of `segment` from a place on, giving each one and its batches to
+/// `sink`; stops where the chain is `until`, else at the first thing that is not the next frame.
+pub(crate) async fn walk<S: Storage>(
     window: &mut Window<'_, S>,
+    segment: u64,
     key: &FrameKey,
-    place: Place,
-    until: Option<ChainHash>,
-    sink: &mut impl FnMut(Batch<'_>) -> Result<(), E>,
-) -> Result<Walk, WalkError<E>> {
+    (place, until): (Place, Option<ChainHash>),
+    sink: &mut impl ReplaySink,
+) -> Result<Walk, WalkError> {
     let mut walk =
         Walk { place, fault: None, frames: 0, batches: 0, records: 0, last: None, note: None };
     while until != Some(walk.place.chain) {
@@ -144,6 +145,8 @@ pub(crate) async fn walk<S: Storage, E>(
             }
             Err(cause) => return Err(WalkError::Io(cause)),
         };
+        let seen = FrameSeen { segment, offset: walk.place.offset, fields: header.fields };
+        sink.frame(seen);
         if let Err(fault) = walk.take(&header, payload, sink)? {
             walk.fault = Some(fault);
             break;
@@ -153,12 +156,12 @@ pub(crate) async fn walk<S: Storage, E>(
 }
 
 impl Walk {
-    fn take<E>(
+    fn take(
         &mut self,
         header: &FrameHeader,
         payload: &[u8],
-        sink: &mut impl FnMut(Batch<'_>) -> Result<(), E>,
-    ) -> Result<Result<(), FrameFault>, WalkError<E>> {
+        sink: &mut impl ReplaySink,
+    ) -> Result<Result<(), FrameFault>, WalkError> {
         let fields = &header.fields;
         match fields.kind {
             FrameKind::Records => {
@@ -169,7 +172,7 @@ impl Walk {
                 for batch in batches {
                     self.batches += 1;
                     let first = batch.first;
-                    sink(batch).map_err(|source| WalkError::Sink { first, source })?;
+                    sink.batch(batch).map_err(|source| WalkError::Sink { first, source })?;
                 }
             }
             FrameKind::Checkpoint => match CheckpointNote::decode(payload) {
@@ -214,17 +217,17 @@ async fn next_frame<'w, S: Storage>(
     Ok(verified.map(|()| (header, payload)))
 }
 
-/// Whether a segment ends with its seal at `place`, and the file ends with the seal.
-pub(crate) async fn is_sealed<S: Storage>(
+/// The seal at `place`, when the segment ends with it and the file too.
+pub(crate) async fn seal_at<S: Storage>(
     window: &mut Window<'_, S>,
     key: &FrameKey,
     place: Place,
-) -> io::Result<bool> {
+) -> io::Result<Option<FrameFields>> {
     let file_bytes = window.file_bytes();
-    let seal = next_frame(window, key, place).await?;
-    Ok(seal.is_ok_and(|(header, _)| {
-        let end = place.offset + header.fields.frame_bytes() as u64;
-        header.fields.kind == FrameKind::Seal && end == file_bytes
+    let frame = next_frame(window, key, place).await?;
+    Ok(frame.ok().map(|(header, _)| header.fields).filter(|fields| {
+        let end = place.offset + fields.frame_bytes() as u64;
+        fields.kind == FrameKind::Seal && end == file_bytes
     }))
 }
 

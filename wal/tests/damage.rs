@@ -21,7 +21,8 @@ use world::{Appended, Crash, World, read_log};
 const BLOCK: u64 = 4096;
 /// A header, room for four blocks of frames, and the seal.
 const TINY: LogOptions = LogOptions { group_bytes: 8192, segment_bytes: 24576 };
-const ALL: ReplayOptions = ReplayOptions { restored: Lsn::NONE, must_exist: true };
+const ALL: ReplayOptions =
+    ReplayOptions { restored: Lsn::NONE, read_covered: false, must_exist: true };
 
 /// A log of three segments; each batch is a group of its own.
 fn filled() -> World {
@@ -354,4 +355,18 @@ fn numbers_may_be_skipped_when_a_log_starts() {
     assert_eq!(firsts[firsts.len() - 2..], [world.model[4].first, Lsn::new(1_000)]);
     assert_eq!(report.expect("whole").last, Lsn::new(1_000));
     assert!(last < Lsn::new(1_000));
+}
+
+#[test]
+fn a_segment_that_a_checkpoint_covers_matters_only_to_a_verification() {
+    let world = closed();
+    world.disk.flip(FileName::Segment(1), 5000 * 8);
+    let last = world.model.last().expect("not empty").last();
+    let restored = ReplayOptions { restored: last, ..ALL };
+    let (seen, replayed) = read_log(&world.disk, restored);
+    assert_eq!(replayed.expect("it is not needed").report.skipped_segments, 2);
+    assert!(seen.iter().all(|batch| batch.first > world.model[3].last()));
+    let verified = read_log(&world.disk, ReplayOptions { read_covered: true, ..restored }).1;
+    let error = verified.expect_err("a verification reads all");
+    assert!(matches!(error, RecoverError::Damaged { segment: 1, .. }), "{error}");
 }

@@ -47,7 +47,7 @@ fn append(log: &mut Log, count: u32) -> bool {
 
 /// Reads a log and checks every record against its number.
 async fn open<S: Storage>(storage: &S, restored: Lsn, made: bool) -> (RecoveryReport, Started<S>) {
-    let options = ReplayOptions { restored, must_exist: made };
+    let options = ReplayOptions { restored, must_exist: made, ..ReplayOptions::default() };
     let mut next = None;
     let found = replay(storage, IDENTITY, options, |batch| {
         assert_eq!(next.replace(batch.last().next()).unwrap_or(batch.first), batch.first);
@@ -215,7 +215,11 @@ fn kill_again_and_again(rounds: u64, backend: impl Fn(u64) -> Backend) {
             continue;
         }
         let storage = Threads::open_existing(&directory).expect("the child made it");
-        let options = ReplayOptions { restored, must_exist: restored > Lsn::NONE };
+        let options = ReplayOptions {
+            restored,
+            must_exist: restored > Lsn::NONE,
+            ..ReplayOptions::default()
+        };
         let mut records = 0;
         let found = ready(replay(&storage, IDENTITY, options, |batch| {
             for (at, bytes) in batch.records.chunks(24).enumerate() {

@@ -119,7 +119,7 @@ impl World {
     }
 
     pub(crate) fn replay_options(&self) -> ReplayOptions {
-        ReplayOptions { restored: self.restored, must_exist: self.made }
+        ReplayOptions { restored: self.restored, must_exist: self.made, ..ReplayOptions::default() }
     }
 
     /// Opens the log and checks what it holds against `promised`.
