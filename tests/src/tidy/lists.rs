@@ -33,6 +33,8 @@ pub const GLOMMIO_FILES: &[&str] = &[
     "engine/examples/glommio.rs",
     "engine/tests",
     "tests",
+    // Tests of the log on an executor of its own.
+    "wal/tests",
 ];
 /// Manifests that may depend on glommio.
 pub const GLOMMIO_MANIFESTS: &[&str] =
@@ -87,7 +89,9 @@ pub const BANS: &[Ban] = &[
     Ban::new(EVERYWHERE, "todo!(", "write it, or return an error that says what is missing"),
     Ban::new(EVERYWHERE, "unimplemented!(", "write it, or take the promise out of the API"),
     Ban::new(EVERYWHERE, "dbg!(", "assert what you looked for"),
-    Ban::new(EVERYWHERE, "#[ignore", "make it fast, or give it a command and a step of its own"),
+    // The child that the kill tests start, and kill.
+    Ban::new(EVERYWHERE, "#[ignore", "make it fast, or give it a command and a step of its own")
+        .except(&["wal/tests/files.rs"]),
     Ban::new(
         EVERYWHERE,
         "glommio::channels",
