@@ -13,6 +13,25 @@ use std::time::Duration;
 const FUTURE_SKEW_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Collects what an engine needs; [`EngineBuilder::open`] checks it and starts the shards.
+///
+/// ```
+/// use ebbtide::{Backend, Engine, ManualClock, Schema, Timestamp};
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_700_000_000)));
+/// let engine = Engine::in_memory()
+///     .schema(Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]")?)
+///     .shards(2)
+///     .backend(Backend::Threads)
+///     .clock(clock.clone())
+///     .future_skew_max(Duration::ZERO)
+///     .memory_limit(64 << 20)
+///     .open()?;
+/// clock.advance_to(Timestamp::from_seconds(1_700_000_060));
+/// assert_eq!(engine.now(), Timestamp::from_seconds(1_700_000_060));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct EngineBuilder {
@@ -46,13 +65,15 @@ impl EngineBuilder {
         self
     }
 
-    /// How many shards; by default one per core that may be used.
+    /// How many shards, from 1 to 1024; by default one for each core of [`EngineBuilder::cores`].
+    /// More shards than cores take turns on them.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
     }
 
-    /// Which cores the shards are pinned to, in turn; by default all that this process may use.
+    /// Which cores the shards are pinned to, in turn, by the numbers of the operating system; by
+    /// default all that this process may use.
     pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.cores = Some(cores.into_iter().collect());
         self
@@ -70,7 +91,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Which clock tells the present; by default the host's.
+    /// Which clock tells the present, for [`Engine::now`] and for the check of times ahead of it;
+    /// by default the host's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -83,7 +105,8 @@ impl EngineBuilder {
     }
 
     /// How much state all shards together may hold, in bytes; by default there is no limit. A shard
-    /// at its part of the limit refuses new events, after those already in its rings.
+    /// at its part of the limit refuses new events, after those already in its rings. Nothing is
+    /// evicted, so it refuses them from then on, those of entities it already holds included.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_bytes_max = bytes;
         self

@@ -118,7 +118,20 @@ impl Engine {
 
     /// Runs `look` on the core that owns `entity`, between two turns, and gives back its result.
     /// The shard does nothing else meanwhile, so be brief; and never call this from inside `look`,
-    /// which would wait for itself.
+    /// which would wait for itself. It waits for the result on the caller's thread.
+    ///
+    /// ```
+    /// use ebbtide::{Engine, EntityId, Schema, Timestamp};
+    /// # let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]")?;
+    /// # let engine = Engine::in_memory().schema(schema).shards(2).open()?;
+    /// let user = EntityId(42);
+    /// let pairs = engine.on_shard(user, move |local| {
+    ///     assert!(local.owns(user));
+    ///     local.pairs(Timestamp(0)).count()
+    /// })?;
+    /// assert_eq!(pairs, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -149,7 +162,8 @@ impl Engine {
         self.shards.ports().iter().map(visit_one).collect()
     }
 
-    /// Counters of every shard and of the edge.
+    /// Counters of every shard, as of its last turn that found work, and of the edge. Disturbs no
+    /// shard.
     #[must_use]
     pub fn metrics(&self) -> EngineMetrics {
         EngineMetrics {
@@ -166,7 +180,8 @@ impl Engine {
         if down.is_empty() { Health::Ok } else { Health::Failed(down) }
     }
 
-    /// Lets nothing new in, applies everything already accepted, and ends the shards. Dropping the
+    /// Lets nothing new in, applies everything accepted before, and ends the shards. An event that
+    /// is accepted in the same moment may be left out; whoever waits for it is told. Dropping the
     /// engine does the same with a patience of two seconds and nobody to tell.
     ///
     /// # Errors

@@ -22,7 +22,8 @@
 //! * A read as of a time before a pair's last event is answered as of that event, and says so.
 //! * Events of one producer for one entity are applied in the order they were offered.
 //! * An event that is refused comes back with a typed reason; one that is accepted is applied
-//!   exactly once, unless its shard fails, which is told to everyone who waits.
+//!   exactly once, unless its shard fails or the engine is closed before, which is told to everyone
+//!   who waits.
 //!
 //! # What does not
 //!

@@ -54,19 +54,52 @@ impl Producer {
         Self { events }
     }
 
-    /// Offers one event; never blocks.
+    /// Offers one event; never blocks. One push into the ring to the event's shard, which holds
+    /// 4096 events.
     ///
     /// # Errors
     ///
-    /// [`OfferError`] with the event in it: its ring is full, it was rejected, or its shard is
-    /// down.
+    /// [`OfferError`] with the event in it: its ring is full, it was rejected, its shard is at its
+    /// memory limit, or its shard is down.
+    ///
+    /// ```
+    /// use ebbtide::{Engine, EntityId, Event, OfferError, Rejection, Schema};
+    /// # let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]")?;
+    /// # let engine = Engine::in_memory().schema(schema).shards(1).open()?;
+    /// # let view = engine.schema().signal("view").unwrap();
+    /// let mut producer = engine.producer()?;
+    /// let bad = Event::new(EntityId(1), view, engine.now()).with_weight(f64::NAN);
+    /// match producer.offer(bad) {
+    ///     Ok(ticket) => println!("accepted by shard {}", ticket.shard()),
+    ///     Err(OfferError::Full { event, .. }) => println!("shed, or offer again: {event:?}"),
+    ///     Err(error) => assert!(matches!(
+    ///         error,
+    ///         OfferError::Rejected { reason: Rejection::Weight(_), .. }
+    ///     )),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn offer(&mut self, event: Event) -> Result<Ticket, OfferError> {
         self.events.offer(event)
     }
 
     /// Offers events in order until one is not taken; never blocks. Cheaper per event than one by
-    /// one.
+    /// one: each shard is woken once. Tickets are not given; [`Producer::flush`] waits for all.
+    ///
+    /// ```
+    /// use ebbtide::{Ack, Engine, EntityId, Event, Schema};
+    /// use std::time::Duration;
+    /// # let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]")?;
+    /// # let engine = Engine::in_memory().schema(schema).shards(1).open()?;
+    /// # let view = engine.schema().signal("view").unwrap();
+    /// let mut producer = engine.producer()?;
+    /// let events = [1, 2, 3].map(|id| Event::new(EntityId(id), view, engine.now()));
+    /// let offer = producer.offer_batch(&events);
+    /// assert_eq!((offer.taken, offer.stopped), (3, None));
+    /// producer.flush(Ack::Applied, Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn offer_batch(&mut self, events: &[Event]) -> BatchOffer {
         let (taken, stopped) = self.events.offer_batch(events);
         BatchOffer { taken, stopped }
@@ -92,11 +125,18 @@ impl Producer {
         }
     }
 
-    /// Waits until the event of `ticket`, from this producer, has come as far as `ack`.
+    /// Waits until the event of `ticket`, from this producer, has come as far as `ack`. Blocks the
+    /// thread; in async code await [`Producer::acked`].
+    ///
+    /// A ticket of another producer stands for another event here.
     ///
     /// # Errors
     ///
     /// [`WaitError`] if that takes longer than `patience`, or will never be.
+    ///
+    /// # Panics
+    ///
+    /// If the ticket is of an engine with more shards.
     pub fn wait(&self, ticket: Ticket, ack: Ack, patience: Duration) -> Result<(), WaitError> {
         match block_on_for(self.acked(ticket, ack), patience) {
             Some(outcome) => outcome.map_err(WaitError::Down),
@@ -104,7 +144,8 @@ impl Producer {
         }
     }
 
-    /// Waits until every event offered so far has come as far as `ack`.
+    /// Waits until every event that this producer has offered, and that was taken, has come as far
+    /// as `ack`; `patience` is for all of them together.
     ///
     /// # Errors
     ///
@@ -122,14 +163,39 @@ impl Producer {
     }
 
     /// A future of the event of `ticket`, from this producer, having come as far as `ack`. It needs
-    /// no particular executor, outlives the producer, and may be dropped at any time.
+    /// no particular executor, outlives the producer, and may be dropped at any time. It gives
+    /// [`ShardDown`] if the shard goes away first.
+    ///
+    /// # Panics
+    ///
+    /// If the ticket is of an engine with more shards.
+    ///
+    /// ```
+    /// use ebbtide::{Ack, Engine, EntityId, Event, Schema};
+    /// # let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]")?;
+    /// # let engine = Engine::in_memory().schema(schema).shards(1).open()?;
+    /// # let view = engine.schema().signal("view").unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let mut producer = engine.producer()?;
+    /// let ticket = producer.offer(Event::new(EntityId(1), view, engine.now()))?;
+    /// producer.acked(ticket, Ack::Applied).await?;
+    /// assert!(producer.is_acked(ticket, Ack::Applied));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn acked(&self, ticket: Ticket, ack: Ack) -> Acked {
         let (port, watermark, number) = self.events.applied(ticket);
         let number = if ack == Ack::Accepted { 0 } else { number };
         Acked { port: Arc::clone(port), watermark: Arc::clone(watermark), number }
     }
 
-    /// Whether the event of `ticket`, from this producer, has come as far as `ack` by now.
+    /// Whether the event of `ticket`, from this producer, has come as far as `ack` by now. Asks
+    /// nobody and never waits.
+    ///
+    /// # Panics
+    ///
+    /// If the ticket is of an engine with more shards.
     #[must_use]
     pub fn is_acked(&self, ticket: Ticket, ack: Ack) -> bool {
         let (_, watermark, number) = self.events.applied(ticket);

@@ -23,6 +23,20 @@ pub struct Ranked {
 ///
 /// Every question names its instant. A pair whose last event is later than that is read as of that
 /// event instead, and says so in [`SignalReading::as_of`].
+///
+/// ```
+/// use ebbtide::{Engine, EntityId, Schema};
+/// # let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]")?;
+/// # let engine = Engine::in_memory().schema(schema).shards(1).open()?;
+/// # let view = engine.schema().signal("view").unwrap();
+/// # futures_lite::future::block_on(async {
+/// let mut reader = engine.async_reader()?;
+/// let reading = reader.read(EntityId(42), view, reader.now()).await?;
+/// assert!(reading.is_none(), "it never had an event");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct AsyncReader {
     requests: RequestRouter,
@@ -60,6 +74,9 @@ impl AsyncReader {
 
     /// Fills `out` with a feature matrix as of one instant: a row for each entity, in their order,
     /// with a number for each column of `plan`. An entity without events has a row of zeros.
+    ///
+    /// A pair with events after `now` is read as of the last of them, as everywhere, but a matrix
+    /// has no place to say so: ask as of the present.
     ///
     /// # Errors
     ///
@@ -108,6 +125,9 @@ impl AsyncReader {
 
     /// The best `k` of all entities by one score, best first, ties by the smaller id; entities
     /// whose score is zero for good are left out. Kept up on writes: no scan.
+    ///
+    /// The order is that of the scores at any one instant. The score in an entry whose entity has
+    /// events after `now` is as of the last of them, so it may not fit in the descending row.
     ///
     /// # Errors
     ///
@@ -234,11 +254,31 @@ impl Reader {
         block_on(self.inner.read_many(entities, plan, now, out))
     }
 
-    /// The best `k` of `entities` by the weighted sum of the plan's numbers, best first.
+    /// The best `k` of `entities` by the weighted sum of the plan's numbers, best first, ties by
+    /// the smaller id. An entity named twice is ranked twice; a plan without columns ranks nobody.
     ///
     /// # Errors
     ///
     /// As [`AsyncReader::rank`].
+    ///
+    /// ```
+    /// use ebbtide::{Ack, Engine, EntityId, Event, Plan, Schema};
+    /// use std::time::Duration;
+    /// let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]")?;
+    /// let view = schema.signal("view").unwrap();
+    /// let plan = Plan::over(&schema).score("view", "1h")?.count("view", "1h")?.build();
+    /// let engine = Engine::in_memory().schema(schema).shards(1).open()?;
+    /// let (mut producer, mut reader) = (engine.producer()?, engine.reader()?);
+    /// let (now, second) = (engine.now(), EntityId(2));
+    /// let ticket = producer.offer(Event::new(second, view, now).with_weight(3.0))?;
+    /// producer.wait(ticket, Ack::Applied, Duration::from_secs(1))?;
+    ///
+    /// let weights = [1.0, 10.0];
+    /// let best = reader.rank(&[EntityId(1), second], (&plan, &weights), 1, now)?;
+    /// assert_eq!(best[0].entity, second);
+    /// assert!((best[0].value - 13.0).abs() < 1e-9, "3.0 of score, one event times ten");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rank(
         &mut self,
         entities: &[EntityId],
@@ -249,11 +289,30 @@ impl Reader {
         block_on(self.inner.rank(entities, scoring, k, now))
     }
 
-    /// The best `k` of all entities by one score, best first.
+    /// The best `k` of all entities, at most 128, by the score of one half-life, named by its place
+    /// in the schema (0 is the primary one); best first, ties by the smaller id.
     ///
     /// # Errors
     ///
     /// As [`AsyncReader::top_k`].
+    ///
+    /// ```
+    /// use ebbtide::{Ack, Engine, EntityId, Event, Schema};
+    /// use std::time::Duration;
+    /// let schema = Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]")?;
+    /// let view = schema.signal("view").unwrap();
+    /// let engine = Engine::in_memory().schema(schema).shards(1).open()?;
+    /// let (mut producer, now) = (engine.producer()?, engine.now());
+    /// let weights = [(1, 2.0), (2, 5.0), (3, 4.0)];
+    /// let events = weights.map(|(id, w)| Event::new(EntityId(id), view, now).with_weight(w));
+    /// assert_eq!(producer.offer_batch(&events).taken, 3);
+    /// producer.flush(Ack::Applied, Duration::from_secs(1))?;
+    ///
+    /// let top = engine.reader()?.top_k(view, 0, 2, now)?;
+    /// let entities: Vec<_> = top.iter().map(|place| place.entity.0).collect();
+    /// assert_eq!(entities, [2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn top_k(
         &mut self,
         signal: SignalId,

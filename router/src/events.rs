@@ -47,7 +47,8 @@ pub enum OfferError {
         /// What is wrong with it.
         reason: Rejection,
     },
-    /// The shard holds as much as the engine's memory limit allows it.
+    /// The shard holds as much as the engine's memory limit allows it. Nothing is evicted, so it
+    /// stays so: shed the event, or open an engine with a higher limit.
     #[error("shard {shard} is at its memory limit; raise it or use more shards")]
     MemoryLimit {
         /// The event.

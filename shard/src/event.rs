@@ -20,6 +20,7 @@ pub struct EntityId(pub u64);
 
 impl EntityId {
     /// The id of an entity known by a name: the first 8 bytes of its BLAKE3 digest, little-endian.
+    /// Two names may share an id by chance, which becomes likely among billions of names.
     #[must_use]
     pub fn of_name(name: &str) -> Self {
         let digest = blake3::hash(name.as_bytes());
@@ -41,6 +42,9 @@ impl fmt::Display for EntityId {
 }
 
 /// Which signal type of the schema an event belongs to; get one from [`crate::Schema::signal`].
+///
+/// It is the position among the names in their order, so another schema may give the same name
+/// another id: keep names, not ids, for longer than an engine lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SignalId(pub u8);
 

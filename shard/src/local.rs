@@ -54,7 +54,11 @@ impl<'s> LocalShard<'s> {
         self.ledger.iter(now)
     }
 
-    /// This shard's best entities by one score, best first, at most `k`.
+    /// This shard's best entities by one score, best first, at most `k`; exact up to 128 places.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such signal type or half-life.
     #[must_use]
     pub fn top_k(
         &self,

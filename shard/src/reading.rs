@@ -58,13 +58,15 @@ impl SignalReading {
         self.velocities[w] = velocity;
     }
 
-    /// The decayed scores, in the order of the schema's half-lives: the first is primary.
+    /// The decayed scores, in the unit of the weights and in the order of the schema's half-lives:
+    /// the first is primary.
     #[must_use]
     pub fn scores(&self) -> &[f64] {
         &self.scores[..self.shape.scores]
     }
 
-    /// The windowed counts, in the order of the schema's windows: shortest first.
+    /// The windowed counts, in the order of the schema's windows: shortest first, as
+    /// [`SignalTypeDef::window_labels`] spells them.
     #[must_use]
     pub fn counts(&self) -> &[u64] {
         &self.counts[..self.shape.counts]
