@@ -23,7 +23,8 @@ use ebbtide_shard::model::ReferenceModel;
 use indicatif::{ProgressBar, ProgressStyle};
 use input::Input;
 use run::Ran;
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use summary::Summary;
@@ -63,12 +64,19 @@ pub fn replay(args: &ReplayArgs) -> Result<(), Fault> {
 
     let summary = Summary::new(args, &engine, (&input, &ran), (as_of, &pairs), verified);
     if args.json {
-        println!("{}", serde_json::to_string(&summary).map_err(Fault::environment)?);
+        tell(format_args!("{}\n", serde_json::to_string(&summary).map_err(Fault::environment)?))?;
     } else {
-        print!("{summary}");
+        tell(format_args!("{summary}"))?;
     }
     engine.close(CLOSE_PATIENCE).map_err(Fault::environment)?;
     summary.verdict()
+}
+
+/// Writes to the standard output, which may be full, or closed by whoever read it.
+fn tell(text: fmt::Arguments<'_>) -> Result<(), Fault> {
+    let mut out = std::io::stdout().lock();
+    let told = out.write_fmt(text).and_then(|()| out.flush());
+    told.map_err(|error| Fault::environment(format!("cannot write the summary: {error}")))
 }
 
 fn open(

@@ -19,13 +19,13 @@ const DAY_NS: u64 = 24 * HOUR_NS;
 /// 2013-01-01T00:00:00Z.
 const YEAR_2013_NS: u64 = 1_356_998_400_000_000_000;
 
-/// Steele, Lea and Flood's SplitMix64: the whole generator is these lines.
+/// Steele, Lea and Flood's `SplitMix64`: the whole generator is these lines.
 #[derive(Clone, Debug)]
 pub struct SplitMix(pub u64);
 
 impl SplitMix {
     /// The next number, any of 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -35,7 +35,7 @@ impl SplitMix {
 
     /// The next number, below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     fn the_generator_is_the_published_one() {
         let mut random = SplitMix(1_234_567);
         let published = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973];
-        assert_eq!([random.next(), random.next()], published);
+        assert_eq!([random.draw(), random.draw()], published);
     }
 
     #[test]

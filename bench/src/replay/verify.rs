@@ -5,7 +5,7 @@
 //! differences are named. A model that agrees proves both, for they share no arithmetic.
 
 use super::input::Input;
-use super::state::Pair;
+use super::state::{self, Pair};
 use crate::fault::Fault;
 use ebbtide::{Engine, EntityId, Feature, Plan, Reader, Schema, SignalId, Timestamp};
 use ebbtide_shard::model::{ModelReading, ReferenceModel};
@@ -206,20 +206,21 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Every ranking against the pairs, best first. Scores that underflow are beyond comparing.
+    /// Every ranking against the pairs, best first. Scores that underflow are beyond comparing; so
+    /// are those as of the past, which stand each for another instant, and the newest is taken.
     fn compare_rankings(&self, verified: &mut Verified, reader: &mut Reader) -> Result<(), Fault> {
+        let together = self.pairs.iter().map(|pair| pair.2.as_of).max().unwrap_or(self.as_of);
+        let pairs = state::pairs(self.engine, together)?;
         for (signal, def) in self.schema().signals() {
             for (k, label) in def.half_life_labels().enumerate() {
-                let mut want: Vec<(EntityId, f64)> = self
-                    .pairs
+                let mut want: Vec<(EntityId, f64)> = pairs
                     .iter()
                     .filter(|pair| pair.1 == signal && pair.2.scores()[k] > SCORE_MIN)
                     .map(|pair| (pair.0, pair.2.scores()[k]))
                     .collect();
                 want.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
                 let places = want.len().min(PLACES);
-                let top =
-                    reader.top_k(signal, k, places, self.as_of).map_err(Fault::environment)?;
+                let top = reader.top_k(signal, k, places, together).map_err(Fault::environment)?;
                 verified.places += places;
                 // Entities whose scores are equal to the last digit may stand in either order.
                 let same = top.len() == places
