@@ -163,7 +163,7 @@ fn a_dump_says_what_plain_formulas_say() {
 #[test]
 fn a_window_counts_whole_minutes_and_hours_of_the_clock() {
     let bench = Bench::new();
-    // At 02:30:30 the hour's window begins with 01:31:00 and the day's with 03:00:00 the day before.
+    // At 02:30:30 the hour's window begins with 01:31:00 and the day's with 03:00:00 before.
     let now = START_NS + 26 * HOUR_NS + 30 * MINUTE_NS + 30 * SECOND_NS;
     let hour_begins = START_NS + 25 * HOUR_NS + 31 * MINUTE_NS;
     let day_begins = START_NS + 3 * HOUR_NS;

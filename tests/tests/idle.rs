@@ -79,7 +79,12 @@ fn an_idle_engine_uses_less_than_a_hundredth_of_a_core() {
         println!("{setting}: {used:?} in 3 s");
         assert!(used < Duration::from_millis(30), "{setting}: {used:?} in 3 s");
         engine.close(PATIENCE).unwrap();
-        assert_eq!(shard_threads().0, 0, "{setting}: closing joins every thread");
+        // The kernel lists a thread for a moment after it was joined.
+        let begun = Instant::now();
+        while shard_threads().0 > 0 {
+            assert!(begun.elapsed() < PATIENCE, "{setting}: closing ends every thread");
+            thread::yield_now();
+        }
     }
 }
 
