@@ -62,3 +62,15 @@ fn a_full_disk_under_the_summary_is_the_environment() {
     let output = Bench::with(TRACE).replay(&[]).stdout(full).output().unwrap();
     assert!(refusal(&output, 3).contains("standard output"));
 }
+
+#[test]
+fn a_usage_error_is_one_line() {
+    let bench = Bench::with(TRACE);
+    let line = |flags: &[&str]| refusal(&bench.replay(flags).output().unwrap(), 2);
+    assert!(line(&["--bogus"]).contains("'--bogus'"));
+    assert!(line(&["--quarantin", "q"]).contains("'--quarantine'"), "the tip is kept");
+    assert!(line(&["--rate", "fast"]).contains("events per second"));
+    assert!(line(&["--shards", "1", "--shards", "2"]).contains("--shards"));
+    let alone = program(bench.folder.path()).args(["replay", "--trace", "t"]).output().unwrap();
+    assert!(refusal(&alone, 2).contains("--schema <FILE>; see `--help`"));
+}
