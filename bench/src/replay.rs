@@ -23,8 +23,7 @@ use ebbtide_shard::model::ReferenceModel;
 use indicatif::{ProgressBar, ProgressStyle};
 use input::Input;
 use run::Ran;
-use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 use summary::Summary;
@@ -63,20 +62,26 @@ pub fn replay(args: &ReplayArgs) -> Result<(), Fault> {
     };
 
     let summary = Summary::new(args, &engine, (&input, &ran), (as_of, &pairs), verified);
-    if args.json {
-        tell(format_args!("{}\n", serde_json::to_string(&summary).map_err(Fault::environment)?))?;
-    } else {
-        tell(format_args!("{summary}"))?;
-    }
+    tell(args, &summary)?;
     engine.close(CLOSE_PATIENCE).map_err(Fault::environment)?;
     summary.verdict()
 }
 
-/// Writes to the standard output, which may be full, or closed by whoever read it.
-fn tell(text: fmt::Arguments<'_>) -> Result<(), Fault> {
-    let mut out = std::io::stdout().lock();
-    let told = out.write_fmt(text).and_then(|()| out.flush());
-    told.map_err(|error| Fault::environment(format!("cannot write the summary: {error}")))
+/// Prints the summary. A reader who has seen enough, as `head` has, is no failure.
+fn tell(args: &ReplayArgs, summary: &Summary) -> Result<(), Fault> {
+    let text = if args.json {
+        let object = serde_json::to_string(summary).map_err(Fault::environment)?;
+        format!("{object}\n")
+    } else {
+        summary.to_string()
+    };
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Fault::environment(format!(
+            "cannot write the summary to standard output: {error}; send it elsewhere"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn open(

@@ -1,0 +1,76 @@
+//! The command as a stranger meets it: one line for each failure, the exit codes of the contract,
+//! and never the text of a panic.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SCHEMA: &str = "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]\n";
+const TRACE: &str = "timestamp,entity,signal,weight\n1,a,view,1\n2,b,view,\n";
+
+/// A folder with a schema and a trace.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn with(trace: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("schema.toml"), SCHEMA).unwrap();
+        fs::write(folder.path().join("trace.csv"), trace).unwrap();
+        Self { folder }
+    }
+
+    /// `replay` of the trace with the plain-thread runtime, which is there on every machine.
+    fn replay(&self, flags: &[&str]) -> Command {
+        let mut command = program(self.folder.path());
+        command.args(["replay", "--trace", "trace.csv", "--schema", "schema.toml"]);
+        command.args(["--backend", "threads"]).args(flags);
+        command
+    }
+}
+
+fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide-bench"));
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// Asserts that the command ended with `code` and one line, and gives the line back.
+#[track_caller]
+fn refusal(output: &Output, code: i32) -> String {
+    let line = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{line}");
+    assert!(line.starts_with("error: ") && line.lines().count() == 1, "{line}");
+    line
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_failure() {
+    let bench = Bench::with(TRACE);
+    for flags in [&[][..], &["--json"]] {
+        let (reading, writing) = std::io::pipe().unwrap();
+        drop(reading);
+        let output = bench.replay(flags).stdout(writing).output().unwrap();
+        assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_summary_is_the_environment() {
+    let Ok(full) = File::options().write(true).open("/dev/full") else { return };
+    let output = Bench::with(TRACE).replay(&[]).stdout(full).output().unwrap();
+    assert!(refusal(&output, 3).contains("standard output"));
+}
+
+#[test]
+fn a_usage_error_is_one_line() {
+    let bench = Bench::with(TRACE);
+    let line = |flags: &[&str]| refusal(&bench.replay(flags).output().unwrap(), 2);
+    assert!(line(&["--bogus"]).contains("'--bogus'"));
+    assert!(line(&["--quarantin", "q"]).contains("'--quarantine'"), "the tip is kept");
+    assert!(line(&["--rate", "fast"]).contains("events per second"));
+    assert!(line(&["--shards", "1", "--shards", "2"]).contains("--shards"));
+    let alone = program(bench.folder.path()).args(["replay", "--trace", "t"]).output().unwrap();
+    assert!(refusal(&alone, 2).contains("--schema <FILE>; see `--help`"));
+}
