@@ -1,6 +1,7 @@
-//! The harness's command line: `replay`.
+//! The harness's command line: `replay` and `compare`.
 
 use clap::Parser;
+use ebbtide_bench::compare::{CompareArgs, compare};
 use ebbtide_bench::replay::{ReplayArgs, replay};
 use std::process::ExitCode;
 
@@ -9,11 +10,13 @@ use std::process::ExitCode;
 #[command(version, about)]
 enum Command {
     Replay(ReplayArgs),
+    Compare(CompareArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Replay(args) => replay(&args),
+        Command::Compare(args) => compare(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
