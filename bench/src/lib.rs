@@ -9,10 +9,13 @@
 //! * [`trace`] reads real events, says exactly what is wrong with a line that is not one, and
 //!   sets such lines aside in a form that can be repaired and replayed;
 //! * [`synthetic`] makes up events from a seed: the same text always gives the same events;
-//! * [`rivals`] holds the designs that Ebbtide is compared with, each built as well as we can.
+//! * [`rivals`] holds the designs that Ebbtide is compared with, each built as well as we can;
+//! * [`mod@replay`] sends a trace through an engine and checks every answer; [`mod@compare`] measures
+//!   Ebbtide beside its rivals.
 //!
-//! Nothing here reads a clock: time is a field of the event.
+//! No event takes its time from a clock: it is a field. Clocks only measure.
 
+pub mod compare;
 pub mod fault;
 pub mod limits;
 pub mod replay;

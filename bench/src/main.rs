@@ -1,7 +1,8 @@
-//! The harness's command line: `replay`.
+//! The harness's command line: `replay` and `compare`.
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use ebbtide_bench::compare::{CompareArgs, compare};
 use ebbtide_bench::fault::Fault;
 use ebbtide_bench::replay::{ReplayArgs, replay};
 use std::io::Write as _;
@@ -12,11 +13,13 @@ use std::process::ExitCode;
 #[command(version, about)]
 enum Command {
     Replay(ReplayArgs),
+    Compare(CompareArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Command::try_parse() {
         Ok(Command::Replay(args)) => replay(&args),
+        Ok(Command::Compare(args)) => compare(&args),
         Err(error) if is_help(error.kind()) => error.exit(),
         Err(error) => Err(Fault::input(one_line(&error.render().to_string()))),
     };

@@ -1,0 +1,29 @@
+//! Which cores there are, and work pinned to one of them.
+
+use std::thread;
+
+/// The numbers of the cores this process may use.
+pub(super) fn all() -> Vec<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.into_iter().map(|core| core.id).collect()
+}
+
+/// Runs `work` on a thread of its own that is pinned to the first core: the last is the shard's. The
+/// calling thread is left as it is, since the threads it starts later inherit its cores.
+pub(super) fn on_first<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let first = all().first().copied();
+    thread::scope(|scope| {
+        let pinned = scope.spawn(move || {
+            pin(first);
+            work()
+        });
+        pinned.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Pins this thread to a core, if there is one to name and it can be taken.
+pub(super) fn pin(core: Option<usize>) {
+    if let Some(id) = core {
+        let _as_well_as_can_be = core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+}

@@ -1,0 +1,85 @@
+//! Whole engines for a row: one shard on the last core, so that the first is the caller's.
+
+use super::cores;
+use super::tables::history;
+use crate::fault::Fault;
+use ebbtide::{Ack, Engine, Event, Idle, ManualClock, OfferError, Producer, Schema, Timestamp};
+use ebbtide_shard::RoutedEvent;
+use ebbtide_shard::limits::BATCH_EVENTS_MAX;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the last events may take to be applied, and an engine to close.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine of one shard over `schema`, whose clock is past every event.
+///
+/// # Errors
+///
+/// If it does not start here.
+pub(super) fn open(schema: Arc<Schema>, idle: Idle) -> Result<Engine, Fault> {
+    let clock = Arc::new(ManualClock::at(Timestamp::MAX));
+    let builder = Engine::in_memory().schema(schema).shards(1).cores(cores::all().last().copied());
+    Ok(builder.idle(idle).clock(clock).open()?)
+}
+
+/// The same, with the history of `entities` entities in it, which ends at `end_ns`.
+///
+/// # Errors
+///
+/// If it does not start here, or stops.
+pub(super) fn with_history(
+    (schema, idle): (Arc<Schema>, Idle),
+    entities: u64,
+    end_ns: u64,
+) -> Result<Engine, Fault> {
+    let engine = open(schema, idle)?;
+    let mut producer = engine.producer()?;
+    for batch in history(entities, end_ns) {
+        offer(&mut producer, &unrouted(&batch))?;
+    }
+    producer.flush(Ack::Applied, PATIENCE).map_err(Fault::environment)?;
+    Ok(engine)
+}
+
+/// Offers events in batches, waits where a ring is full, and waits until all are applied.
+///
+/// # Errors
+///
+/// If the engine takes no more.
+pub(super) fn record(producer: &mut Producer, events: &[Event]) -> Result<(), Fault> {
+    offer(producer, events)?;
+    producer.flush(Ack::Applied, PATIENCE).map_err(Fault::environment)
+}
+
+fn offer(producer: &mut Producer, events: &[Event]) -> Result<(), Fault> {
+    for mut left in events.chunks(BATCH_EVENTS_MAX) {
+        while !left.is_empty() {
+            let offered = producer.offer_batch(left);
+            left = &left[offered.taken..];
+            match offered.stopped {
+                None => {}
+                Some(OfferError::Full { .. }) => std::hint::spin_loop(),
+                Some(other) => return Err(Fault::environment(other)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Events as a host has them.
+pub(super) fn unrouted(events: &[RoutedEvent]) -> Vec<Event> {
+    let unrouted = |event: &RoutedEvent| {
+        Event::new(event.entity, event.signal, event.time).with_weight(event.weight)
+    };
+    events.iter().map(unrouted).collect()
+}
+
+/// Ends an engine.
+///
+/// # Errors
+///
+/// If it had failed, or does not end.
+pub(super) fn close(engine: Engine) -> Result<(), Fault> {
+    engine.close(PATIENCE).map_err(Fault::environment)
+}
