@@ -5,11 +5,10 @@
 //!                                                                 └─▶ rows ─▶ table, JSON
 //! ```
 //!
-//! Promises: both sides of a row work on the same events of a fixed seed, in the same process, in turn;
-//! the first turn warms up and is not counted; a ratio is the median of the ratios of the turns and comes
-//! with the least and the greatest. A bar that is missed is printed as missed and is no failure: the
-//! machine has its part in it.
-//! Not here: what a rival is ([`crate::rivals`]).
+//! Promises: both sides of a row work on the same events of a fixed seed, in the same process, in
+//! turn; the first turn warms up and is not counted; a ratio is the median of the ratios of the
+//! turns and comes with the least and the greatest. A bar that is missed is printed as missed and
+//! is no failure: the machine has its part in it. Not here: what a rival is ([`crate::rivals`]).
 
 mod apply;
 mod bare_table;

@@ -10,8 +10,8 @@
 //!   sets such lines aside in a form that can be repaired and replayed;
 //! * [`synthetic`] makes up events from a seed: the same text always gives the same events;
 //! * [`rivals`] holds the designs that Ebbtide is compared with, each built as well as we can;
-//! * [`mod@replay`] sends a trace through an engine and checks every answer; [`mod@compare`] measures
-//!   Ebbtide beside its rivals.
+//! * [`mod@replay`] sends a trace through an engine and checks every answer; [`mod@compare`]
+//!   measures Ebbtide beside its rivals.
 //!
 //! No event takes its time from a clock: it is a field. Clocks only measure.
 

@@ -1,7 +1,7 @@
 //! The ledger's table with nothing in it: what the way to a state costs, without the signal.
 //!
-//! Promises: partitions, slots of one cache line, order of search and growth are those of the ledger's
-//! table, and so are the lines of counts beside it; only what is done there is less.
+//! Promises: partitions, slots of one cache line, order of search and growth are those of the
+//! ledger's table, and so are the lines of counts beside it; only what is done there is less.
 
 use ebbtide_shard::RoutedEvent;
 use ebbtide_shard::limits::{PARTITION_BITS, PARTITIONS};
@@ -124,7 +124,7 @@ fn start_of(event: &RoutedEvent) -> u32 {
 
 #[inline]
 fn place(start: u32, slots: usize) -> usize {
-    usize::try_from(u64::from(start) * slots as u64 >> 32).unwrap_or_default()
+    usize::try_from((u64::from(start) * slots as u64) >> 32).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ pub(super) fn all() -> Vec<usize> {
     cores.into_iter().map(|core| core.id).collect()
 }
 
-/// Runs `work` on a thread of its own that is pinned to the first core: the last is the shard's. The
-/// calling thread is left as it is, since the threads it starts later inherit its cores.
+/// Runs `work` on a thread of its own that is pinned to the first core: the last is the shard's.
+/// The calling thread is left as it is, since the threads it starts later inherit its cores.
 pub(super) fn on_first<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let first = all().first().copied();
     thread::scope(|scope| {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the last events may take to be applied, and an engine to close.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An engine of one shard over `schema`, whose clock is past every event.
 ///
@@ -80,6 +80,6 @@ pub(super) fn unrouted(events: &[RoutedEvent]) -> Vec<Event> {
 /// # Errors
 ///
 /// If it had failed, or does not end.
-pub(super) fn close(engine: Engine) -> Result<(), Fault> {
+pub(super) fn close(engine: &Engine) -> Result<(), Fault> {
     engine.close(PATIENCE).map_err(Fault::environment)
 }

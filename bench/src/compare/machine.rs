@@ -27,7 +27,7 @@ impl Machine {
         Self {
             cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(unknown),
             cores: super::cores::all().len(),
-            kernel: non_empty(read("/proc/sys/kernel/osrelease")),
+            kernel: non_empty(&read("/proc/sys/kernel/osrelease")),
             memory_gib: memory_gib(),
             fs: file_system().unwrap_or_else(unknown),
             huge_pages: between(&huge_pages, '[', ']').unwrap_or_else(unknown),
@@ -54,7 +54,7 @@ fn unknown() -> String {
     "unknown".into()
 }
 
-fn non_empty(text: String) -> String {
+fn non_empty(text: &str) -> String {
     let text = text.trim();
     if text.is_empty() { unknown() } else { text.into() }
 }

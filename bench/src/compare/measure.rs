@@ -60,8 +60,8 @@ pub(super) fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// Seconds of a core that `work` takes on this thread. Time in which the machine runs somebody else is
-/// not in it; what they do to its caches is.
+/// Seconds of a core that `work` takes on this thread. Time in which the machine runs somebody else
+/// is not in it; what they do to its caches is.
 pub(super) fn core_seconds(work: impl FnOnce()) -> f64 {
     let begun = used_by(ClockId::ThreadCPUTime);
     work();

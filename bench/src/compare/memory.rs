@@ -1,5 +1,5 @@
-//! Rows that weigh: bytes per pair of entity and signal type, everything included on both sides but the
-//! allocator's own overhead. Nothing here depends on the machine.
+//! Rows that weigh: bytes per pair of entity and signal type, everything included on both sides but
+//! the allocator's own overhead. Nothing here depends on the machine.
 
 use super::Run;
 use super::criteria::{MEMORY_SPARSE, MEMORY_TRACE};
@@ -56,7 +56,8 @@ fn bytes_per_pair(ledger: &SignalLedger) -> f64 {
     ledger.memory_bytes() as f64 / ledger.pairs() as f64
 }
 
-/// Bytes per pair after the bundled trace: ours and the rival's, which has room for no more than needed.
+/// Bytes per pair after the bundled trace: ours and the rival's, which has room for no more than
+/// needed.
 fn trace_bytes() -> Result<(f64, f64), Fault> {
     let schema = Arc::new(Schema::from_toml(BUNDLED_SCHEMA).map_err(Fault::input)?);
     let half_lives: Vec<Vec<Duration>> = schema

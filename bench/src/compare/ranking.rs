@@ -47,7 +47,7 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
             })?;
             Ok((f64::from(QUESTIONS) / ours, 1.0 / theirs))
         })?;
-        engines::close(engine)
+        engines::close(&engine)
     })
 }
 

@@ -73,7 +73,7 @@ fn read_many(run: &mut Run, criterion: Criterion, entities: u64) -> Result<(), F
             Ok((millions(reads * CANDIDATES, ours), millions(reads * CANDIDATES, rival)))
         })
     })?;
-    engines::close(engine)
+    engines::close(&engine)
 }
 
 fn look(map: &SharedMap, entity: EntityId) {
@@ -118,7 +118,7 @@ fn rank(run: &mut Run, entities: u64) -> Result<(), Fault> {
             Ok((fused * 1e6 / reads as f64, by_host * 1e6 / reads as f64))
         })
     })?;
-    engines::close(engine)
+    engines::close(&engine)
 }
 
 /// What a host does with a matrix that wants the best: score all, sort all, keep some.
@@ -141,7 +141,7 @@ fn one_hop(run: &mut Run, entities: u64) -> Result<(), Fault> {
         let engine = engine(entities)?;
         let mut reader = engine.reader()?;
         let ours = cores::on_first(|| hops(&mut reader, &asked))?;
-        engines::close(engine)?;
+        engines::close(&engine)?;
         Ok((ours, bare_hops(asked.len())))
     })
 }

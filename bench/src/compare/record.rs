@@ -34,7 +34,7 @@ pub(super) fn rows(run: &mut Run, mut tables: Tables) -> Result<(), Fault> {
             Ok((rate(&mut producer, &hot)?, rate(&mut producer, &cool)?))
         })
     })?;
-    engines::close(engine)
+    engines::close(&engine)
 }
 
 /// Millions of events per second until the last is applied.
@@ -65,5 +65,5 @@ pub(super) fn idle_row(run: &mut Run) -> Result<(), Fault> {
         std::thread::sleep(watched);
         Ok(((process_seconds() - used) / begun.elapsed().as_secs_f64(), 1.0))
     })?;
-    engines::close(engine)
+    engines::close(&engine)
 }

@@ -24,7 +24,8 @@ const HOURS: [Duration; 3] =
 /// How many of the usual three half-lives a schema has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decays {
-    /// Only the first: for reads that ask one score, so that the rival computes no more than is asked.
+    /// Only the first: for reads that ask one score, so that the rival computes no more than is
+    /// asked.
     One,
     /// All: for writes.
     Three,
@@ -145,7 +146,9 @@ pub(super) fn apply_batches(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
 
 /// Applies one batch, as a shard does.
 pub(super) fn apply(ledger: &mut SignalLedger, batch: &[RoutedEvent]) {
-    batch.iter().for_each(|event| ledger.on_event(event));
+    for event in batch {
+        ledger.on_event(event);
+    }
 }
 
 /// Records events in the rival.

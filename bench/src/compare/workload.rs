@@ -11,8 +11,8 @@ pub(super) const START_NS: u64 = 1_704_067_200_000_000_000;
 /// Candidates of one read.
 pub(super) const CANDIDATES: usize = 200;
 
-/// An endless stream of events: 10,000 a second in their own time, two in a hundred late by up to an
-/// hour. It never repeats itself, so no event is late because an earlier turn has seen its time.
+/// An endless stream of events: 10,000 a second in their own time, two in a hundred late by up to
+/// an hour. It never repeats itself, so no event is late because an earlier turn has seen its time.
 pub(super) struct Stream {
     events: Synthetic,
     key: PartitionKey,
