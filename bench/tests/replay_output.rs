@@ -15,9 +15,10 @@ struct Bench {
 
 impl Bench {
     fn with(trace: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("schema.toml"), SCHEMA).unwrap();
-        fs::write(folder.path().join("trace.csv"), trace).unwrap();
+        let folder = tempfile::tempdir().expect("a folder that can be written to");
+        fs::write(folder.path().join("schema.toml"), SCHEMA)
+            .expect("a folder that can be written to");
+        fs::write(folder.path().join("trace.csv"), trace).expect("a folder that can be written to");
         Self { folder }
     }
 
@@ -39,7 +40,7 @@ fn program(folder: &Path) -> Command {
 /// Asserts that the command ended with `code` and one line, and gives the line back.
 #[track_caller]
 fn refusal(output: &Output, code: i32) -> String {
-    let line = String::from_utf8(output.stderr.clone()).unwrap();
+    let line = String::from_utf8(output.stderr.clone()).expect("a message is text");
     assert_eq!(output.status.code(), Some(code), "{line}");
     assert!(line.starts_with("error: ") && line.lines().count() == 1, "{line}");
     line
