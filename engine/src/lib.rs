@@ -47,6 +47,8 @@ pub use builder::EngineBuilder;
 pub use ebbtide_router::{
     Clock, ManualClock, OfferError, Rejected, Rejection, SystemClock, Ticket,
 };
+pub use ebbtide_shard::signal::half_life::HalfLife;
+pub use ebbtide_shard::signal::window::Window;
 pub use ebbtide_shard::{
     EntityId, Event, Feature, Fingerprint, LocalShard, Plan, PlanBuilder, PlanError, Schema,
     SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder, SignalId, SignalReading,

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 /// Where an offered event went: which lane, and which number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a ticket is the only way to wait for the event"]
 pub struct Ticket {
     pub(crate) shard: usize,
     pub(crate) number: u64,
@@ -79,10 +78,11 @@ impl OfferError {
         }
     }
 
-    /// Whether the same event may be taken if it is offered again.
+    /// Whether the same event will be taken if it is offered again in a moment. Nothing is evicted,
+    /// so a memory limit, once reached, stays.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::MemoryLimit { .. })
+        matches!(self, Self::Full { .. })
     }
 }
 

@@ -186,7 +186,7 @@ fn a_shard_at_its_memory_limit_refuses_what_is_new_and_keeps_what_it_has() {
             assert!(accepted < 1_000_000, "{setting}: there is no limit");
         };
         assert_eq!(refused, OfferError::MemoryLimit { event: good(accepted), shard: 0 });
-        assert!(refused.is_retryable());
+        assert!(!refused.is_retryable(), "nothing is evicted");
         let batch = producer.offer_batch(&[good(accepted)]);
         assert_eq!((batch.taken, batch.stopped), (0, Some(refused)));
         producer.flush(Ack::Applied, PATIENCE).unwrap();
