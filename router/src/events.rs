@@ -177,6 +177,7 @@ impl EventRouter {
     }
 
     /// The ticket of the event after which `shard`'s ring has room again, if it is full now.
+    #[must_use]
     pub fn next_room(&self, shard: usize) -> Ticket {
         Ticket { shard, number: self.lanes[shard].applied().reached() + 1 }
     }
