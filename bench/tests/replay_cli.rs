@@ -2,7 +2,7 @@
 //! and never the text of a panic.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 const SCHEMA: &str = "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]\n";
@@ -19,6 +19,10 @@ impl Bench {
         fs::write(folder.path().join("schema.toml"), SCHEMA).unwrap();
         fs::write(folder.path().join("trace.csv"), trace).unwrap();
         Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// `replay` of the trace with the plain-thread runtime, which is there on every machine.
@@ -73,4 +77,19 @@ fn a_usage_error_is_one_line() {
     assert!(line(&["--shards", "1", "--shards", "2"]).contains("--shards"));
     let alone = program(bench.folder.path()).args(["replay", "--trace", "t"]).output().unwrap();
     assert!(refusal(&alone, 2).contains("--schema <FILE>; see `--help`"));
+}
+
+#[test]
+fn no_file_is_read_and_written_or_written_twice() {
+    let bench = Bench::with(TRACE);
+    fs::hard_link(bench.path("trace.csv"), bench.path("other_name.csv")).unwrap();
+    let line = |flags: &[&str]| refusal(&bench.replay(flags).output().unwrap(), 2);
+    assert!(line(&["--dump", "./trace.csv"]).contains("is read by this run"));
+    assert!(line(&["--dump", "other_name.csv"]).contains("is read by this run"));
+    assert!(line(&["--quarantine", "schema.toml"]).contains("is read by this run"));
+    assert!(line(&["--dump", "out", "--quarantine", "./out"]).contains("is written twice"));
+    assert_eq!(fs::read_to_string(bench.path("trace.csv")).unwrap(), TRACE);
+
+    let nowhere = bench.replay(&["--dump", "/dev/null", "--quarantine", "/dev/null"]).output();
+    assert_eq!(nowhere.unwrap().status.code(), Some(0));
 }
