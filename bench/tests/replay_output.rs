@@ -2,7 +2,7 @@
 //! and never the text of a panic.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 const SCHEMA: &str = "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]\n";
@@ -15,11 +15,14 @@ struct Bench {
 
 impl Bench {
     fn with(trace: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder that can be written to");
-        fs::write(folder.path().join("schema.toml"), SCHEMA)
-            .expect("a folder that can be written to");
-        fs::write(folder.path().join("trace.csv"), trace).expect("a folder that can be written to");
+        let folder = tempfile::tempdir().expect("it works in a folder of our own");
+        fs::write(folder.path().join("schema.toml"), SCHEMA).expect("it works in a folder of our own");
+        fs::write(folder.path().join("trace.csv"), trace).expect("it works in a folder of our own");
         Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// `replay` of the trace with the plain-thread runtime, which is there on every machine.
@@ -40,7 +43,7 @@ fn program(folder: &Path) -> Command {
 /// Asserts that the command ended with `code` and one line, and gives the line back.
 #[track_caller]
 fn refusal(output: &Output, code: i32) -> String {
-    let line = String::from_utf8(output.stderr.clone()).expect("a message is text");
+    let line = String::from_utf8(output.stderr.clone()).expect("it works in a folder of our own");
     assert_eq!(output.status.code(), Some(code), "{line}");
     assert!(line.starts_with("error: ") && line.lines().count() == 1, "{line}");
     line
@@ -74,4 +77,19 @@ fn a_usage_error_is_one_line() {
     assert!(line(&["--shards", "1", "--shards", "2"]).contains("--shards"));
     let alone = program(bench.folder.path()).args(["replay", "--trace", "t"]).output().unwrap();
     assert!(refusal(&alone, 2).contains("--schema <FILE>; see `--help`"));
+}
+
+#[test]
+fn no_file_is_read_and_written_or_written_twice() {
+    let bench = Bench::with(TRACE);
+    fs::hard_link(bench.path("trace.csv"), bench.path("other_name.csv")).unwrap();
+    let line = |flags: &[&str]| refusal(&bench.replay(flags).output().unwrap(), 2);
+    assert!(line(&["--dump", "./trace.csv"]).contains("is read by this run"));
+    assert!(line(&["--dump", "other_name.csv"]).contains("is read by this run"));
+    assert!(line(&["--quarantine", "schema.toml"]).contains("is read by this run"));
+    assert!(line(&["--dump", "out", "--quarantine", "./out"]).contains("is written twice"));
+    assert_eq!(fs::read_to_string(bench.path("trace.csv")).unwrap(), TRACE);
+
+    let nowhere = bench.replay(&["--dump", "/dev/null", "--quarantine", "/dev/null"]).output();
+    assert_eq!(nowhere.unwrap().status.code(), Some(0));
 }

@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The events of a run.
@@ -59,20 +60,35 @@ fn read_text(path: &Path) -> Result<String, Fault> {
     })
 }
 
-/// What is written must not be what is read.
+/// What is written must not be what is read, nor written twice.
 fn refuse_overwriting(args: &ReplayArgs) -> Result<(), Fault> {
-    let read: Vec<_> = [&args.trace, &args.schema]
-        .into_iter()
-        .flatten()
-        .filter_map(|path| fs::canonicalize(path).ok())
-        .collect();
-    for path in [&args.quarantine, &args.dump].into_iter().flatten() {
-        if fs::canonicalize(path).is_ok_and(|path| read.contains(&path)) {
-            let path = path.display();
-            return Err(Fault::input(format!("{path} is read by this run; write to another file")));
+    let refuse = |path: &Path, why: &str| {
+        let path = path.display();
+        Err(Fault::input(format!("{path} is {why} by this run; write to another file")))
+    };
+    let read: Vec<_> = [&args.trace, &args.schema].into_iter().flatten().collect();
+    let written: Vec<_> = [&args.quarantine, &args.dump].into_iter().flatten().collect();
+    for path in &written {
+        if read.iter().any(|read| is_same_file(read, path)) {
+            return refuse(path, "read");
         }
     }
-    Ok(())
+    match written[..] {
+        [one, other] if is_same_file(one, other) => refuse(other, "written twice"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether two paths lead to one file, under whatever names, or will once it is there.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        (Err(_), Err(_)) => {
+            let place = |path: &Path| std::path::absolute(path).ok();
+            place(one).is_some_and(|one| Some(one) == place(other))
+        }
+        _ => false,
+    }
 }
 
 impl Input {

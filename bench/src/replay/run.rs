@@ -18,6 +18,7 @@ use crate::fault::Fault;
 use crate::trace::TraceEvent;
 use ebbtide::{Engine, ManualClock, OfferError, Timestamp};
 use indicatif::ProgressBar;
+use std::io;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -67,7 +68,9 @@ pub(super) fn run(
             let (batches, inbox) = mpsc::sync_channel(BATCHES_WAITING);
             let refuse = refuse.clone();
             team.batches.push(batches);
-            team.threads.push(scope.spawn(move || record(recorder, &inbox, &refuse)));
+            let recording = move || record(recorder, &inbox, &refuse);
+            let thread = thread::Builder::new().name("recorder".into());
+            team.threads.push(thread.spawn_scoped(scope, recording).map_err(not_started)?);
         }
         drop(refuse);
         let mut feed = Feed {
@@ -85,6 +88,12 @@ pub(super) fn run(
         let Feed { newest, kept, .. } = feed;
         Ok(Ran { applied: latencies.sent, seconds, latencies, newest, kept })
     })
+}
+
+fn not_started(error: io::Error) -> Fault {
+    Fault::environment(format!(
+        "cannot start a recording thread: {error}; ask for fewer producers or raise `ulimit -u`"
+    ))
 }
 
 /// The reading side of a run.
