@@ -191,6 +191,7 @@ mod tests {
             events_cache: 2_000,
             events_dram: 2_000,
             reads: 3,
+            growths: 1,
             entities_cache: 300,
             entities_dram: 1_000,
             entities_memory: 500,
