@@ -1,1 +1,21 @@
-//! (skeleton)
+//! The replay harness of Ebbtide: where its events come from and what it is measured against.
+//!
+//! ```text
+//! trace CSV ──▶ trace ──┐
+//!                       ├──▶ TraceEvent ──▶ the engine under test, or a rival
+//! SPEC ──▶ synthetic ───┘
+//! ```
+//!
+//! * [`trace`] reads real events, says exactly what is wrong with a line that is not one, and
+//!   sets such lines aside in a form that can be repaired and replayed;
+//! * [`synthetic`] makes up events from a seed: the same text always gives the same events;
+//! * [`rivals`] holds the designs that Ebbtide is compared with, each built as well as we can.
+//!
+//! Nothing here reads a clock: time is a field of the event.
+
+pub mod fault;
+pub mod limits;
+pub mod replay;
+pub mod rivals;
+pub mod synthetic;
+pub mod trace;

@@ -1,1 +1,64 @@
-//! (skeleton)
+//! An embedded, thread-per-core engine for *decaying signals*.
+//!
+//! A host records timestamped events and reads, within microseconds and exactly, what they amount
+//! to now: exponentially decayed scores, windowed counts, velocities, rankings.
+//!
+//! ```
+#![doc = include_str!("../examples/quickstart.rs")]
+//! ```
+//!
+//! # How it works
+//!
+//! Entities are hash-partitioned over shards; each shard is one pinned thread that owns a plain map
+//! of its entities' states. [`Producer`]s and [`Reader`]s reach shards through wait-free rings, one
+//! for each handle and shard. Nothing is shared, so nothing is locked.
+//!
+//! # What holds
+//!
+//! * A score is the sum over all events of `weight · 2^(−age / half-life)`, within 1e-12
+//!   (relative), in any order of arrival.
+//! * A window of N minutes (hours) as of `now` counts the events in the N minutes (hours) of Unix
+//!   time that end with the one holding `now`.
+//! * A read as of a time before a pair's last event is answered as of that event, and says so.
+//! * Events of one producer for one entity are applied in the order they were offered.
+//! * An event that is refused comes back with a typed reason; one that is accepted is applied
+//!   exactly once, unless its shard fails, which is told to everyone who waits.
+//!
+//! # What does not
+//!
+//! This version keeps everything in memory: what a crash takes is gone.
+
+#![forbid(unsafe_code)]
+#[cfg(not(target_os = "linux"))]
+compile_error!("ebbtide runs on Linux only: it pins threads and uses io_uring");
+
+mod block_on;
+mod builder;
+mod engine;
+mod error;
+mod metrics;
+mod producer;
+mod reader;
+mod runtime;
+mod shards;
+
+pub use builder::EngineBuilder;
+pub use ebbtide_router::{
+    Clock, ManualClock, OfferError, Rejected, Rejection, SystemClock, Ticket,
+};
+pub use ebbtide_shard::{
+    EntityId, Event, Feature, Fingerprint, LocalShard, Plan, PlanBuilder, PlanError, Schema,
+    SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder, SignalId, SignalReading,
+    SignalTypeDef, Timestamp, TopEntry, WeightError,
+};
+pub use engine::Engine;
+pub use error::{CloseError, OpenError, ReadError, VisitError, WaitError};
+pub use metrics::{EngineMetrics, Health};
+pub use producer::{Ack, Acked, BatchOffer, Producer};
+pub use reader::{AsyncReader, Ranked, Reader};
+pub use runtime::{Backend, BackendChoice, Idle};
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeDoctests;

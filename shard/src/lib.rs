@@ -1,1 +1,52 @@
-//! (skeleton)
+//! One core's share of an [Ebbtide](https://docs.rs/ebbtide) engine: signal mathematics, ledger,
+//! turn.
+//!
+//! ```text
+//! lane ─drain─▶ turn ─┬─append─▶ wal
+//!                     └─apply──▶ ledger ─▶ hot states, buckets, rankings
+//! ```
+//!
+//! * [`signal`] is arithmetic: decay, windows, buckets.
+//! * [`schema`] says which signals exist; [`event`] what enters; [`reading`] what comes out.
+//! * [`ledger`] owns the state; [`shard`] moves events into it and answers requests, sans-I/O.
+//! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is
+//!   what the rest of the engine holds of a shard.
+//! * [`model`] is the slow truth everything is checked against.
+//!
+//! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock,
+//! opens a file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
+
+#![forbid(unsafe_code)]
+
+pub mod doorbell;
+pub mod event;
+pub mod hash;
+pub mod lane;
+pub mod ledger;
+pub mod limits;
+pub mod local;
+pub mod materializer;
+pub mod metrics;
+pub mod model;
+pub mod port;
+mod primitives;
+pub mod reading;
+pub mod record;
+pub mod request;
+pub mod schema;
+pub mod shard;
+pub mod signal;
+pub mod watermark;
+
+pub use event::{
+    EntityHash, EntityId, Event, RoutedEvent, SignalId, Timestamp, WeightError, checked_weight,
+};
+pub use hash::PartitionKey;
+pub use ledger::SignalLedger;
+pub use local::LocalShard;
+pub use materializer::Materializer;
+pub use metrics::ShardMetrics;
+pub use port::{Gate, ShardDown, ShardPort};
+pub use reading::{Feature, Plan, PlanBuilder, PlanError, SignalReading, TopEntry};
+pub use schema::{Fingerprint, Schema, SchemaBuilder, SchemaError, SignalBuilder, SignalTypeDef};
+pub use shard::{Shard, Turn, TurnError};

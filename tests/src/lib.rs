@@ -1,1 +1,14 @@
-//! (skeleton)
+//! What the whole-system tests and the check command share.
+//!
+//! * [`setting`] says on which engines a test runs, [`stream`] what is recorded there, [`truth`]
+//!   what has to come out; [`stopped`] holds a shard still meanwhile.
+//! * [`call`] and [`tidy`] serve the check command and the house rules.
+//!
+//! Deliberately not here: product code. Nothing in the engine depends on this package.
+
+pub mod call;
+pub mod setting;
+pub mod stopped;
+pub mod stream;
+pub mod tidy;
+pub mod truth;

@@ -18,8 +18,8 @@
 //!
 //! ```
 //! use ebbtide_wal::{
-//!     LogIdentity, LogOptions, Lsn, ReplayOptions, StartOptions, StoreId, WalWriter, ready, replay,
-//!     storage::sim::SimDisk,
+//!     LogIdentity, LogOptions, Lsn, ReplayOptions, StartOptions, StoreId, WalWriter, ready,
+//!     replay, storage::sim::SimDisk,
 //! };
 //!
 //! let disk = SimDisk::new(1);

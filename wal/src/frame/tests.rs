@@ -133,8 +133,10 @@ proptest! {
     }
 
     #[test]
-    fn any_frame_cut_short_or_extended_is_told(payload in prop::collection::vec(any::<u8>(), 0..9000),
-                                               cut in 0usize..9000) {
+    fn any_frame_cut_short_or_extended_is_told(
+        payload in prop::collection::vec(any::<u8>(), 0..9000),
+        cut in 0usize..9000,
+    ) {
         let (bytes, _) = frame(&payload);
         let cut = cut.min(bytes.len() - 1);
         prop_assert!(read(&bytes[..cut]).is_err());

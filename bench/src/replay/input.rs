@@ -1,0 +1,198 @@
+//! Where a replay's events come from, in batches, with whatever is wrong with them set aside.
+//!
+//! Promises: a line that is no event ends the run with its file, number and reason, or, if asked
+//! to, is counted and put in quarantine; the events around it are not touched.
+
+use super::args::ReplayArgs;
+use crate::fault::Fault;
+use crate::synthetic::{Spec, Synthetic};
+use crate::trace::{
+    BUNDLED_SCHEMA, BatchEnd, EntityNames, Quarantine, SpelledEvent, TraceEvent, TraceReader,
+};
+use ebbtide::Schema;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// The events of a run.
+pub(super) struct Input {
+    source: Source,
+    /// How to name it to people.
+    pub(super) title: String,
+    signals: Vec<String>,
+    quarantine: Option<Quarantine>,
+    skip_bad_lines: bool,
+    /// Lines that were no events.
+    pub(super) bad_lines: u64,
+    /// Lines of the events the engine refused.
+    pub(super) rejected: HashSet<u64>,
+}
+
+enum Source {
+    Trace(Box<TraceReader>),
+    Synthetic(Box<Synthetic>, EntityNames),
+}
+
+/// Reads the schema that the flags name.
+///
+/// # Errors
+///
+/// If the file cannot be read or breaks a rule.
+pub(super) fn schema(args: &ReplayArgs) -> Result<Schema, Fault> {
+    let Some(path) = &args.schema else {
+        return Schema::from_toml(BUNDLED_SCHEMA).map_err(Fault::input);
+    };
+    let text = read_text(path)?;
+    Schema::from_toml(&text).map_err(|error| Fault::input(format!("{}: {error}", path.display())))
+}
+
+fn read_text(path: &Path) -> Result<String, Fault> {
+    use std::io::ErrorKind::{InvalidData, NotFound};
+    fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot read schema {}: {error}", path.display());
+        match error.kind() {
+            NotFound | InvalidData => Fault::input(message),
+            _ => Fault::environment(message),
+        }
+    })
+}
+
+/// What is written must not be what is read.
+fn refuse_overwriting(args: &ReplayArgs) -> Result<(), Fault> {
+    let read: Vec<_> = [&args.trace, &args.schema]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .collect();
+    for path in [&args.quarantine, &args.dump].into_iter().flatten() {
+        if fs::canonicalize(path).is_ok_and(|path| read.contains(&path)) {
+            let path = path.display();
+            return Err(Fault::input(format!("{path} is read by this run; write to another file")));
+        }
+    }
+    Ok(())
+}
+
+impl Input {
+    /// Opens what the flags name.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such trace, or the description of made-up events is wrong.
+    pub(super) fn open(args: &ReplayArgs, schema: &Schema) -> Result<Self, Fault> {
+        let signals: Vec<String> = schema.signals().map(|(_, def)| def.name().to_owned()).collect();
+        let (source, title) = if let Some(text) = &args.synthetic {
+            let spec = Spec::parse(text, signals.len()).map_err(Fault::input)?;
+            let source = Source::Synthetic(Box::new(Synthetic::new(spec)), EntityNames::default());
+            (source, format!("synthetic events ({text})"))
+        } else if let Some(path) = &args.trace {
+            let reader = TraceReader::open(path, &signals)?;
+            (Source::Trace(Box::new(reader)), path.display().to_string())
+        } else {
+            let reader = TraceReader::bundled(&signals)?;
+            let title = "every New York departure of 2013 (bundled trace)".to_owned();
+            (Source::Trace(Box::new(reader)), title)
+        };
+        let has_ids = matches!(&source, Source::Trace(reader) if reader.has_ids());
+        refuse_overwriting(args)?;
+        let quarantine = args.quarantine.as_deref().map(|path| Quarantine::new(path, has_ids));
+        let skip_bad_lines = args.skip_bad_lines;
+        Ok(Self {
+            source,
+            title,
+            signals,
+            quarantine,
+            skip_bad_lines,
+            bad_lines: 0,
+            rejected: HashSet::new(),
+        })
+    }
+
+    /// Appends up to `max` events; none appended means there are no more.
+    ///
+    /// # Errors
+    ///
+    /// At a line that is no event, unless those are skipped; if the trace cannot be read on.
+    pub(super) fn read_batch(
+        &mut self,
+        max: usize,
+        events: &mut Vec<TraceEvent>,
+    ) -> Result<(), Fault> {
+        let full = events.len() + max;
+        loop {
+            let left = full - events.len();
+            let end = match &mut self.source {
+                Source::Synthetic(synthetic, _) => {
+                    events.extend(synthetic.by_ref().take(left));
+                    return Ok(());
+                }
+                Source::Trace(reader) => reader.read_batch(left, events)?,
+            };
+            let BatchEnd::BadLine(bad) = end else { return Ok(()) };
+            self.bad_lines += 1;
+            if let Some(quarantine) = &mut self.quarantine {
+                quarantine.bad_line(&bad).map_err(Fault::environment)?;
+            }
+            if !self.skip_bad_lines {
+                self.finish()?;
+                return Err(Fault::input(format!("{bad}; mend it or use --skip-bad-lines")));
+            }
+        }
+    }
+
+    /// Notes that the engine refused an event.
+    ///
+    /// # Errors
+    ///
+    /// Always, unless bad lines are skipped.
+    pub(super) fn reject(
+        &mut self,
+        event: &TraceEvent,
+        reason: impl fmt::Display,
+    ) -> Result<(), Fault> {
+        self.rejected.insert(event.line);
+        let file = self.file().to_owned();
+        let entity = self.spelling(event.entity).into_owned();
+        let signal = self.signals[usize::from(event.signal)].clone();
+        if let Some(quarantine) = &mut self.quarantine {
+            let spelled = SpelledEvent { event, file: &file, entity: &entity, signal: &signal };
+            quarantine.rejected(spelled, &reason).map_err(Fault::environment)?;
+        }
+        if self.skip_bad_lines {
+            return Ok(());
+        }
+        self.finish()?;
+        let line = event.line;
+        Err(Fault::input(format!("{file}:{line}: {reason}; mend it or use --skip-bad-lines")))
+    }
+
+    /// The text of an entity.
+    #[must_use]
+    pub(super) fn spelling(&self, entity: u64) -> Cow<'_, str> {
+        match &self.source {
+            Source::Trace(reader) => reader.names().spelling(entity),
+            Source::Synthetic(_, names) => names.spelling(entity),
+        }
+    }
+
+    /// Completes the quarantine, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If its file cannot be written.
+    pub(super) fn finish(&mut self) -> Result<(), Fault> {
+        match self.quarantine.take() {
+            Some(quarantine) => quarantine.finish().map(drop).map_err(Fault::environment),
+            None => Ok(()),
+        }
+    }
+
+    fn file(&self) -> &str {
+        match &self.source {
+            Source::Trace(reader) => reader.file(),
+            Source::Synthetic(..) => "synthetic",
+        }
+    }
+}

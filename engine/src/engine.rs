@@ -1,0 +1,211 @@
+//! The engine: opens, hands out producers and readers, closes. It owns nothing hot.
+
+use crate::runtime::BackendChoice;
+use crate::shards::Shards;
+use crate::{
+    AsyncReader, CloseError, EngineBuilder, EngineMetrics, Health, Producer, Reader, VisitError,
+};
+use ebbtide_router::{Admission, Clock, EventRouter, Placement, RejectionCounters, RequestRouter};
+use ebbtide_shard::port::Mail;
+use ebbtide_shard::{EntityId, LocalShard, PartitionKey, Schema, ShardDown, ShardPort, Timestamp};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// How long dropping an engine waits for its shards. `close` says how long it may take.
+const DROP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A running engine. Share it behind an `Arc`, or keep it and hand out its producers and readers:
+/// these outlive nothing but themselves and report a closed engine as an error.
+///
+/// ```
+/// use ebbtide::{Engine, Event, EntityId, Schema, Ack};
+/// use std::time::Duration;
+///
+/// let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]")?;
+/// let engine = Engine::in_memory().schema(schema).shards(2).open()?;
+/// let view = engine.schema().signal("view").unwrap();
+///
+/// let mut producer = engine.producer()?;
+/// let ticket = producer.offer(Event::new(EntityId(42), view, engine.now()))?;
+/// producer.wait(ticket, Ack::Applied, Duration::from_secs(1))?;
+///
+/// let reading = engine.reader()?.read(EntityId(42), view, engine.now())?.unwrap();
+/// assert_eq!(reading.counts(), [1]);
+/// engine.close(Duration::from_secs(5))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) key: PartitionKey,
+    pub(crate) placement: Placement,
+    pub(crate) choice: BackendChoice,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) future_skew_max: Duration,
+    pub(crate) rejected: Arc<RejectionCounters>,
+    pub(crate) shards: Shards,
+}
+
+/// Threads share an engine: each opens its own producers and readers.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Engine>();
+};
+
+impl Engine {
+    /// Starts to put together an engine that lives in memory only: closing it, or a crash, loses
+    /// all.
+    pub fn in_memory() -> EngineBuilder {
+        EngineBuilder::new()
+    }
+
+    /// Which signals there are.
+    #[must_use]
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.ports().len()
+    }
+
+    /// The runtime in use, and why.
+    #[must_use]
+    pub fn backend(&self) -> &BackendChoice {
+        &self.choice
+    }
+
+    /// The present, by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A handle for one recording thread.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is down.
+    pub fn producer(&self) -> Result<Producer, ShardDown> {
+        let (schema, clock) = (Arc::clone(&self.schema), Arc::clone(&self.clock));
+        let rejected = Arc::clone(&self.rejected);
+        let admission = Admission::new(schema, clock, self.future_skew_max, rejected);
+        EventRouter::open(self.shards.ports(), self.placement, self.key, admission)
+            .map(Producer::new)
+    }
+
+    /// A handle for one reading thread.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is down.
+    pub fn reader(&self) -> Result<Reader, ShardDown> {
+        self.async_reader().map(Reader::new)
+    }
+
+    /// A handle for one reading task of any executor.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is down.
+    pub fn async_reader(&self) -> Result<AsyncReader, ShardDown> {
+        let requests = RequestRouter::open(self.shards.ports(), self.placement, self.key)?;
+        Ok(AsyncReader::new(requests, Arc::clone(&self.schema), Arc::clone(&self.clock)))
+    }
+
+    /// Runs `look` on the core that owns `entity`, between two turns, and gives back its result.
+    /// The shard does nothing else meanwhile, so be brief; and never call this from inside `look`,
+    /// which would wait for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`VisitError`] if the shard is down or `look` panics, which harms nobody else.
+    pub fn on_shard<R: Send + 'static>(
+        &self,
+        entity: EntityId,
+        look: impl FnOnce(&LocalShard<'_>) -> R + Send + 'static,
+    ) -> Result<R, VisitError> {
+        visit(&self.shards.ports()[self.placement.shard(self.key.hash(entity))], look)
+    }
+
+    /// Runs `look` on every shard, one after the other, and gives back the results in the order of
+    /// the shards. Each shard does nothing else meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::on_shard`], at the first shard that fails.
+    pub fn on_every_shard<R: Send + 'static>(
+        &self,
+        look: impl Fn(&LocalShard<'_>) -> R + Send + Sync + 'static,
+    ) -> Result<Vec<R>, VisitError> {
+        let look = Arc::new(look);
+        let visit_one = |port: &Arc<ShardPort>| {
+            let look = Arc::clone(&look);
+            visit(port, move |local| look(local))
+        };
+        self.shards.ports().iter().map(visit_one).collect()
+    }
+
+    /// Counters of every shard and of the edge.
+    #[must_use]
+    pub fn metrics(&self) -> EngineMetrics {
+        EngineMetrics {
+            shards: self.shards.ports().iter().map(|port| port.counters().snapshot()).collect(),
+            rejected: self.rejected.snapshot(),
+        }
+    }
+
+    /// Whether every shard runs.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let down: Vec<_> =
+            self.shards.ports().iter().filter_map(|port| port.down().cloned()).collect();
+        if down.is_empty() { Health::Ok } else { Health::Failed(down) }
+    }
+
+    /// Lets nothing new in, applies everything already accepted, and ends the shards. Dropping the
+    /// engine does the same with a patience of two seconds and nobody to tell.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`] if shards have not ended within `patience`, or one had failed before.
+    pub fn close(&self, patience: Duration) -> Result<(), CloseError> {
+        self.shards.stop(patience)
+    }
+
+    /// Makes the shard that owns `entity` panic.
+    #[cfg(feature = "test-util")]
+    pub fn panic_shard_of(&self, entity: EntityId) {
+        let port = &self.shards.ports()[self.placement.shard(self.key.hash(entity))];
+        let _already_down = port.post(Mail::Panic);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _nobody_to_tell = self.shards.stop(DROP_PATIENCE);
+    }
+}
+
+fn visit<R: Send + 'static>(
+    port: &ShardPort,
+    look: impl FnOnce(&LocalShard<'_>) -> R + Send + 'static,
+) -> Result<R, VisitError> {
+    let (tell, told) = mpsc::channel();
+    let shard = port.shard();
+    let visit = move |local: &LocalShard<'_>| {
+        // Looking changes nothing, so a panic on the way leaves nothing half done.
+        let seen = catch_unwind(AssertUnwindSafe(|| look(local)));
+        let seen = seen.map_err(|panic| crate::runtime::panic_message(&*panic).to_owned());
+        let _caller_has_gone = tell.send(seen);
+    };
+    port.post(Mail::Visit(Box::new(visit)))?;
+    match told.recv() {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(message)) => Err(VisitError::Panicked { shard, message }),
+        Err(mpsc::RecvError) => Err(port.why_down().into()),
+    }
+}

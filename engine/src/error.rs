@@ -1,0 +1,150 @@
+//! What can go wrong between a host and its engine: one enum per operation.
+
+use crate::ShardDown;
+use ebbtide_shard::limits::SHARDS_MAX;
+use std::time::Duration;
+
+/// Why an engine did not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No schema was given. Call `schema` on the builder.
+    #[error("the engine has no schema; give one to the builder")]
+    NoSchema,
+    /// A number of shards that cannot be.
+    #[error("{asked} shards were asked for; 1 to {SHARDS_MAX} are possible")]
+    Shards {
+        /// How many.
+        asked: usize,
+    },
+    /// A core that this process may not run on.
+    #[error("core {core} is not among those this process may use: {available:?}")]
+    Core {
+        /// Which.
+        core: usize,
+        /// Those it may use.
+        available: Vec<usize>,
+    },
+    /// io_uring was insisted on and is not to be had. Use `Backend::Auto` or lift the restriction.
+    #[error("{why}; use the automatic or the threads backend, or lift the restriction")]
+    Backend {
+        /// Why not.
+        why: String,
+    },
+    /// The operating system gave no random bytes for the partition key.
+    #[error("no random bytes for the partition key: {why}")]
+    Random {
+        /// What it said.
+        why: String,
+    },
+    /// A shard's thread could not be started.
+    #[error("shard {shard} could not be started: {why}")]
+    Launch {
+        /// Which.
+        shard: usize,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// Why waiting for an event ended without it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The patience ran out; the event may still get there. Wait again.
+    #[error("the event was not there within {patience:?}; it may still get there")]
+    Timeout {
+        /// How long was waited.
+        patience: Duration,
+    },
+    /// The event's shard went away before it got there.
+    #[error(transparent)]
+    Down(#[from] ShardDown),
+}
+
+/// Why a closure did not give its result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VisitError {
+    /// The shard is gone.
+    #[error(transparent)]
+    Down(#[from] ShardDown),
+    /// The closure panicked. The shard goes on.
+    #[error("the closure panicked on shard {shard}: {message}")]
+    Panicked {
+        /// Where.
+        shard: usize,
+        /// What the panic said.
+        message: String,
+    },
+}
+
+/// Why a read gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The schema has no such signal type.
+    #[error("signal type {signal} is not in the schema of {known} types")]
+    UnknownSignal {
+        /// The id.
+        signal: u8,
+        /// How many types the schema has.
+        known: usize,
+    },
+    /// The signal type has no such half-life.
+    #[error("half-life {half_life} is not among the {known} of the signal type")]
+    UnknownHalfLife {
+        /// Its place.
+        half_life: usize,
+        /// How many there are.
+        known: usize,
+    },
+    /// The signal type has no such window.
+    #[error("window {window} is not among the {known} of the signal type")]
+    UnknownWindow {
+        /// Its place.
+        window: usize,
+        /// How many there are.
+        known: usize,
+    },
+    /// More places were asked for than are kept.
+    #[error("the best {asked} were asked for; at most {most} are kept")]
+    TooMany {
+        /// How many.
+        asked: usize,
+        /// How many are possible.
+        most: usize,
+    },
+    /// The buffer does not have a place for each column of each entity, or there is not a weight
+    /// for each column.
+    #[error("{rows} entities by {columns} columns need {} numbers; there is room for {room}",
+        .rows * .columns)]
+    Shape {
+        /// Entities asked for.
+        rows: usize,
+        /// Columns of the plan.
+        columns: usize,
+        /// Places given.
+        room: usize,
+    },
+    /// A shard that has part of the answer is gone.
+    #[error(transparent)]
+    Down(#[from] ShardDown),
+}
+
+/// Why closing was not clean.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// Some shards had not ended in time; they end by themselves. Close again to wait longer.
+    #[error("shards {shards:?} had not ended within {patience:?}")]
+    Timeout {
+        /// Which.
+        shards: Vec<usize>,
+        /// How long was waited.
+        patience: Duration,
+    },
+    /// A shard had failed before.
+    #[error(transparent)]
+    Failed(ShardDown),
+}

@@ -1,0 +1,51 @@
+//! The running shards of an engine: their ports and their threads.
+//!
+//! Promises: stopping asks all shards at once, then waits for each; doing it again waits for those
+//! that were late.
+
+use crate::CloseError;
+use crate::runtime::ShardThread;
+use ebbtide_shard::{ShardDown, ShardPort};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Shards that were started, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Shards {
+    ports: Vec<Arc<ShardPort>>,
+    /// Those not joined yet, with the numbers of their shards. Whoever stops them holds the lock.
+    threads: Mutex<Vec<(usize, ShardThread)>>,
+}
+
+impl Shards {
+    pub(crate) fn add(&mut self, port: Arc<ShardPort>, thread: ShardThread) {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        threads.push((port.shard(), thread));
+        self.ports.push(port);
+    }
+
+    pub(crate) fn ports(&self) -> &[Arc<ShardPort>] {
+        &self.ports
+    }
+
+    /// Lets nothing new in and waits until every shard has taken what it has and ended.
+    pub(crate) fn stop(&self, patience: Duration) -> Result<(), CloseError> {
+        self.ports.iter().for_each(|port| port.begin_close());
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        let join_within = |(shard, thread): (usize, ShardThread)| {
+            let left = patience.saturating_sub(begun.elapsed());
+            thread.join_within(left).err().map(|late| (shard, late))
+        };
+        *threads = std::mem::take(&mut *threads).into_iter().filter_map(join_within).collect();
+        if !threads.is_empty() {
+            let shards = threads.iter().map(|&(shard, _)| shard).collect();
+            return Err(CloseError::Timeout { shards, patience });
+        }
+        let failed = |port: &Arc<ShardPort>| match port.down() {
+            Some(down @ ShardDown::Failed { .. }) => Some(down.clone()),
+            _ => None,
+        };
+        self.ports.iter().find_map(failed).map_or(Ok(()), |down| Err(CloseError::Failed(down)))
+    }
+}

@@ -1,0 +1,205 @@
+//! One producer's way into every shard: admit, hash, place, push.
+//!
+//! Promises: an event that is not taken comes back with the reason; events of one producer for one
+//! entity arrive in the order they were offered; a batch stops at the first event that is not
+//! taken, and all before it are.
+
+use crate::{Admission, Placement, Rejection};
+use ebbtide_shard::lane::{EventSender, event_lane};
+use ebbtide_shard::port::Mail;
+use ebbtide_shard::watermark::Watermark;
+use ebbtide_shard::{Event, Gate, PartitionKey, RoutedEvent, ShardDown, ShardPort};
+use std::sync::Arc;
+
+/// Where an offered event went: which lane, and which number in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a ticket is the only way to wait for the event"]
+pub struct Ticket {
+    pub(crate) shard: usize,
+    pub(crate) number: u64,
+}
+
+impl Ticket {
+    /// The shard the event went to. Tickets of one producer and one shard come true in their order.
+    #[must_use]
+    pub const fn shard(self) -> usize {
+        self.shard
+    }
+}
+
+/// Why an event was not taken. It is given back: nothing is lost.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferError {
+    /// The ring to the event's shard is full. Offer it again in a moment, or shed it.
+    #[error("the ring to shard {shard} is full; offer the event again in a moment")]
+    Full {
+        /// The event.
+        event: Event,
+        /// Whose ring.
+        shard: usize,
+    },
+    /// The event itself is at fault. Do not offer it again as it is.
+    #[error("the event was rejected: {reason}")]
+    Rejected {
+        /// The event.
+        event: Event,
+        /// What is wrong with it.
+        reason: Rejection,
+    },
+    /// The shard holds as much as the engine's memory limit allows it.
+    #[error("shard {shard} is at its memory limit; raise it or use more shards")]
+    MemoryLimit {
+        /// The event.
+        event: Event,
+        /// Which shard.
+        shard: usize,
+    },
+    /// The event's shard answers no more.
+    #[error("the event was not taken: {down}")]
+    Down {
+        /// The event.
+        event: Event,
+        /// Why.
+        #[source]
+        down: ShardDown,
+    },
+}
+
+impl OfferError {
+    /// The event that was not taken.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Full { event, .. }
+            | Self::Rejected { event, .. }
+            | Self::MemoryLimit { event, .. }
+            | Self::Down { event, .. } => *event,
+        }
+    }
+
+    /// Whether the same event may be taken if it is offered again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::MemoryLimit { .. })
+    }
+}
+
+/// One producer's lanes.
+#[derive(Debug)]
+pub struct EventRouter {
+    placement: Placement,
+    key: PartitionKey,
+    admission: Admission,
+    lanes: Box<[EventSender]>,
+    /// Which lanes the present batch has put events in.
+    touched: Box<[bool]>,
+}
+
+impl EventRouter {
+    /// Opens a lane to every shard.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is down.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one port for each shard.
+    pub fn open(
+        ports: &[Arc<ShardPort>],
+        placement: Placement,
+        key: PartitionKey,
+        admission: Admission,
+    ) -> Result<Self, ShardDown> {
+        assert_eq!(ports.len(), placement.shards(), "a port for every shard");
+        let mut lanes = Vec::with_capacity(ports.len());
+        for port in ports {
+            let (sender, inbox) = event_lane(Arc::clone(port));
+            port.post(Mail::Events(inbox))?;
+            lanes.push(sender);
+        }
+        let touched = vec![false; ports.len()].into();
+        Ok(Self { placement, key, admission, lanes: lanes.into(), touched })
+    }
+
+    /// Offers one event; never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`OfferError`], with the event and the reason.
+    #[inline]
+    pub fn offer(&mut self, event: Event) -> Result<Ticket, OfferError> {
+        let ticket = self.place(event)?;
+        self.lanes[ticket.shard].port().doorbell().ring();
+        Ok(ticket)
+    }
+
+    /// Offers events in order until one is not taken, and wakes each shard once. Says how many were
+    /// taken, and why the next was not.
+    pub fn offer_batch(&mut self, events: &[Event]) -> (usize, Option<OfferError>) {
+        let mut taken = 0;
+        let mut stopped = None;
+        for &event in events {
+            match self.place(event) {
+                Ok(ticket) => self.touched[ticket.shard] = true,
+                Err(error) => {
+                    stopped = Some(error);
+                    break;
+                }
+            }
+            taken += 1;
+        }
+        for (lane, touched) in self.lanes.iter().zip(&mut self.touched) {
+            if std::mem::take(touched) {
+                lane.port().doorbell().ring();
+            }
+        }
+        (taken, stopped)
+    }
+
+    /// The ticket of the last event offered to each shard that was offered any.
+    pub fn last_tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.lanes
+            .iter()
+            .enumerate()
+            .filter(|(_, lane)| lane.offered() > 0)
+            .map(|(shard, lane)| Ticket { shard, number: lane.offered() })
+    }
+
+    /// The shard a ticket's event went to, how far it has applied this producer's events, and the
+    /// number that stands for this one.
+    #[must_use]
+    pub fn applied(&self, ticket: Ticket) -> (&Arc<ShardPort>, &Arc<Watermark>, u64) {
+        let lane = &self.lanes[ticket.shard];
+        (lane.port(), lane.applied(), ticket.number)
+    }
+
+    /// The ticket of the event after which `shard`'s ring has room again, if it is full now.
+    pub fn next_room(&self, shard: usize) -> Ticket {
+        Ticket { shard, number: self.lanes[shard].applied().reached() + 1 }
+    }
+
+    #[inline]
+    fn place(&mut self, event: Event) -> Result<Ticket, OfferError> {
+        let weight = match self.admission.admit(&event) {
+            Ok(weight) => weight,
+            Err(reason) => return Err(OfferError::Rejected { event, reason }),
+        };
+        let hash = self.key.hash(event.entity);
+        let shard = self.placement.shard(hash);
+        let lane = &mut self.lanes[shard];
+        match lane.port().gate() {
+            Gate::Open => {}
+            Gate::MemoryFull => return Err(OfferError::MemoryLimit { event, shard }),
+            Gate::Closed => {
+                return Err(OfferError::Down { event, down: lane.port().why_down() });
+            }
+        }
+        let Event { entity, signal, time, .. } = event;
+        match lane.push(RoutedEvent { entity, time, weight, hash, signal }) {
+            Ok(number) => Ok(Ticket { shard, number }),
+            Err(_) => Err(OfferError::Full { event, shard }),
+        }
+    }
+}

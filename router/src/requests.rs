@@ -1,0 +1,218 @@
+//! One reader's way to every shard: ask the owner, or scatter over all and gather.
+//!
+//! Promises: a question goes to the shard that owns the entity; a matrix comes back in the order of
+//! the entities asked for; after an error, or a future dropped half-way, the reader can be used
+//! again.
+
+use crate::Placement;
+use ebbtide_shard::doorbell::Doorbell;
+use ebbtide_shard::lane::{RequestSender, request_lane};
+use ebbtide_shard::port::Mail;
+use ebbtide_shard::request::{Reply, Request, Rows};
+use ebbtide_shard::{
+    EntityId, Feature, PartitionKey, ShardDown, ShardPort, SignalId, SignalReading, Timestamp,
+    TopEntry,
+};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// One reader's lanes.
+#[derive(Debug)]
+pub struct RequestRouter {
+    placement: Placement,
+    key: PartitionKey,
+    lanes: Box<[Lane]>,
+    bell: Arc<Doorbell>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    sender: RequestSender,
+    /// Whether a reply is outstanding.
+    open: bool,
+    /// Which rows of the caller's matrix this shard fills.
+    positions: Vec<usize>,
+    /// The buffers of the last matrix, for the next.
+    spare: (Vec<(ebbtide_shard::EntityHash, EntityId)>, Vec<f64>),
+}
+
+impl RequestRouter {
+    /// Opens a lane to every shard.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is down.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one port for each shard.
+    pub fn open(
+        ports: &[Arc<ShardPort>],
+        placement: Placement,
+        key: PartitionKey,
+    ) -> Result<Self, ShardDown> {
+        assert_eq!(ports.len(), placement.shards(), "a port for every shard");
+        let bell = Arc::new(Doorbell::default());
+        let mut lanes = Vec::with_capacity(ports.len());
+        for port in ports {
+            let (sender, inbox) = request_lane(Arc::clone(port), Arc::clone(&bell));
+            port.post(Mail::Requests(inbox))?;
+            let spare = (Vec::new(), Vec::new());
+            lanes.push(Lane { sender, open: false, positions: Vec::new(), spare });
+        }
+        Ok(Self { placement, key, lanes: lanes.into(), bell })
+    }
+
+    /// Everything about one pair as of `now`.
+    ///
+    /// # Errors
+    ///
+    /// If the owning shard is down.
+    pub async fn read(
+        &mut self,
+        entity: EntityId,
+        signal: SignalId,
+        now: Timestamp,
+    ) -> Result<Option<SignalReading>, ShardDown> {
+        self.settle().await;
+        let hash = self.key.hash(entity);
+        let shard = self.placement.shard(hash);
+        self.ask(shard, Request::Read { entity, hash, signal, now });
+        match self.reply(shard).await? {
+            Reply::Reading(reading) => Ok(reading),
+            other => unreachable!("a reading was asked for, {other:?} came back"),
+        }
+    }
+
+    /// Fills `out`, row after row in the order of `entities`, with the numbers that `columns` name.
+    ///
+    /// # Errors
+    ///
+    /// If a shard that owns one of the entities is down; `out` is then partly filled.
+    ///
+    /// # Panics
+    ///
+    /// If `out` does not have a place for each column of each entity.
+    pub async fn read_rows(
+        &mut self,
+        entities: &[EntityId],
+        columns: &Arc<[Feature]>,
+        now: Timestamp,
+        out: &mut [f64],
+    ) -> Result<(), ShardDown> {
+        let width = columns.len();
+        assert_eq!(out.len(), entities.len() * width, "a place for each column of each entity");
+        self.settle().await;
+        for lane in &mut self.lanes {
+            lane.positions.clear();
+            lane.spare.0.clear();
+        }
+        for (position, &entity) in entities.iter().enumerate() {
+            let hash = self.key.hash(entity);
+            let lane = &mut self.lanes[self.placement.shard(hash)];
+            lane.positions.push(position);
+            lane.spare.0.push((hash, entity));
+        }
+        for shard in 0..self.lanes.len() {
+            let lane = &mut self.lanes[shard];
+            if !lane.positions.is_empty() {
+                let (entities, mut values) = std::mem::take(&mut lane.spare);
+                values.resize(entities.len() * width, 0.0);
+                let rows = Rows { columns: Arc::clone(columns), entities, values };
+                self.ask(shard, Request::ReadRows { rows, now });
+            }
+        }
+        let mut outcome = Ok(());
+        for shard in 0..self.lanes.len() {
+            let positions = std::mem::take(&mut self.lanes[shard].positions);
+            if !positions.is_empty() {
+                let gathered = self.gather(shard, &positions, width, out).await;
+                outcome = outcome.and(gathered);
+            }
+            self.lanes[shard].positions = positions;
+        }
+        outcome
+    }
+
+    /// The best `k` entities by one score, over all shards, best first.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is down.
+    pub async fn top_k(
+        &mut self,
+        signal: SignalId,
+        half_life: usize,
+        k: usize,
+        now: Timestamp,
+    ) -> Result<Vec<TopEntry>, ShardDown> {
+        self.settle().await;
+        for shard in 0..self.lanes.len() {
+            self.ask(shard, Request::Top { signal, half_life, now });
+        }
+        let mut best = Vec::new();
+        let mut outcome = Ok(());
+        for shard in 0..self.lanes.len() {
+            match self.reply(shard).await {
+                Ok(Reply::Top(mut entries)) => best.append(&mut entries),
+                Ok(other) => unreachable!("a ranking was asked for, {other:?} came back"),
+                Err(down) => outcome = Err(down),
+            }
+        }
+        TopEntry::keep_best(&mut best, k);
+        outcome.map(|()| best)
+    }
+
+    async fn gather(
+        &mut self,
+        shard: usize,
+        positions: &[usize],
+        width: usize,
+        out: &mut [f64],
+    ) -> Result<(), ShardDown> {
+        match self.reply(shard).await? {
+            Reply::Rows(Rows { entities, values, .. }) => {
+                for (&position, row) in positions.iter().zip(values.chunks_exact(width.max(1))) {
+                    out[position * width..][..width].copy_from_slice(row);
+                }
+                self.lanes[shard].spare = (entities, values);
+                Ok(())
+            }
+            other => unreachable!("rows were asked for, {other:?} came back"),
+        }
+    }
+
+    /// Waits for replies that nobody took, because a future was dropped, and throws them away.
+    async fn settle(&mut self) {
+        for shard in 0..self.lanes.len() {
+            if self.lanes[shard].open {
+                let _stale = self.reply(shard).await;
+            }
+        }
+    }
+
+    fn ask(&mut self, shard: usize, request: Request) {
+        let lane = &mut self.lanes[shard];
+        // To a shard that is gone nothing is sent: the reply is already settled.
+        if !lane.sender.is_abandoned() {
+            lane.sender.ask(request);
+            lane.open = true;
+        }
+    }
+
+    async fn reply(&mut self, shard: usize) -> Result<Reply, ShardDown> {
+        std::future::poll_fn(|cx| self.poll_reply(shard, cx)).await
+    }
+
+    fn poll_reply(&mut self, shard: usize, cx: &Context<'_>) -> Poll<Result<Reply, ShardDown>> {
+        let Self { lanes, bell, .. } = self;
+        let lane = &mut lanes[shard];
+        if bell.poll_work(cx, || lane.sender.is_settled()).is_pending() {
+            return Poll::Pending;
+        }
+        lane.open = false;
+        // A shard that goes away may have answered before it did.
+        let reply = lane.sender.take_reply();
+        Poll::Ready(reply.ok_or_else(|| lane.sender.port().why_down()))
+    }
+}

@@ -1,0 +1,270 @@
+//! The ledger: every pair a shard owns, its hot state and its buckets, and the rankings kept on
+//! writes.
+//!
+//! ```text
+//! event ─hash─▶ partition ─slot─▶ hot state (one line) ─▶ scores, all-time
+//!                                      └─ bucket ref ───▶ buckets (one to fifteen lines)
+//! ```
+//!
+//! Promises: one owner, no lock, no atomic, no clock; the same events in the same order give the
+//! same bits. Growth rehashes one partition at a time. Not here: rings and threads
+//! ([`crate::shard`]), what a score is ([`crate::signal`]).
+
+mod table;
+mod top;
+
+use crate::limits::PARTITIONS;
+use crate::signal::buckets::BucketStore;
+use crate::signal::hot::HotSignalState;
+use crate::{
+    EntityHash, EntityId, Feature, Materializer, PartitionKey, RoutedEvent, Schema, SignalId,
+    SignalReading, Timestamp, TopEntry,
+};
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::Arc;
+use table::Table;
+use top::{TopKey, TopList};
+
+/// One shard's signals.
+///
+/// ```
+/// use ebbtide_shard::{EntityId, Materializer, PartitionKey, RoutedEvent};
+/// use ebbtide_shard::{Schema, SignalId, SignalLedger, Timestamp};
+/// let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]")?;
+/// let key = PartitionKey::new([0; 16]);
+/// let mut ledger = SignalLedger::new(schema.into(), key, 0..4096);
+/// let (entity, signal, time) = (EntityId(42), SignalId(0), Timestamp::from_seconds(1_000_000));
+/// ledger.on_event(&RoutedEvent { entity, time, weight: 8.0, hash: key.hash(entity), signal });
+/// let an_hour_later = Timestamp::from_seconds(1_003_600);
+/// let reading = ledger.read(key.hash(entity), entity, signal, an_hour_later).unwrap();
+/// assert!((reading.scores()[0] - 4.0).abs() < 1e-12);
+/// assert_eq!((reading.counts()[0], reading.all_time), (0, 1));
+/// # Ok::<(), ebbtide_shard::SchemaError>(())
+/// ```
+#[derive(Debug)]
+pub struct SignalLedger {
+    schema: Arc<Schema>,
+    key: PartitionKey,
+    first_partition: usize,
+    tables: Box<[Table]>,
+    buckets: BucketStore,
+    /// One list per half-life of each signal type.
+    tops: Box<[Vec<TopList>]>,
+    pairs: usize,
+    hot_bytes: usize,
+}
+
+impl Materializer for SignalLedger {
+    #[inline]
+    fn on_event(&mut self, event: &RoutedEvent) {
+        let &RoutedEvent { entity, time, weight, hash, signal } = event;
+        let half_lives = self.schema.def(signal).half_lives();
+        let table = &mut self.tables[hash.partition() - self.first_partition];
+        let (pairs, bytes) = (table.len(), table.memory_bytes());
+        let state = table.entry(hash, (entity, signal, time), |entity| self.key.hash(entity));
+        let head = state.last_update();
+        if !self.buckets.record(state.buckets_mut(), head, time) {
+            state.set_saturated();
+        }
+        state.add(half_lives, time, weight);
+
+        let mut full = false;
+        for (k, half_life) in half_lives.iter().enumerate() {
+            let top = &mut self.tops[signal.index()][k];
+            if !state.is_ranked(k) && top.admits((state.rank(k, half_life), Reverse(entity))) {
+                state.set_ranked(k, true);
+                full |= top.enter(entity);
+            }
+        }
+        self.pairs += table.len() - pairs;
+        self.hot_bytes += table.memory_bytes() - bytes;
+        if full {
+            self.cut_rankings(signal);
+        }
+    }
+}
+
+impl SignalLedger {
+    /// An empty ledger for a range of partitions of the store that `key` belongs to.
+    ///
+    /// # Panics
+    ///
+    /// If the range reaches past the last partition.
+    #[must_use]
+    pub fn new(schema: Arc<Schema>, key: PartitionKey, partitions: Range<usize>) -> Self {
+        assert!(partitions.end <= PARTITIONS, "there are {PARTITIONS} partitions");
+        let tables = partitions.clone().map(|_| Table::default()).collect();
+        let tops = schema
+            .signals()
+            .map(|(_, def)| def.half_lives().iter().map(|_| TopList::default()).collect())
+            .collect();
+        let (first_partition, buckets) = (partitions.start, BucketStore::default());
+        Self { schema, key, first_partition, tables, buckets, tops, pairs: 0, hot_bytes: 0 }
+    }
+
+    /// The schema of the signals held.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The key its entities are hashed under.
+    #[must_use]
+    pub fn key(&self) -> &PartitionKey {
+        &self.key
+    }
+
+    /// Whether an entity of this hash belongs here.
+    #[must_use]
+    pub fn owns(&self, hash: EntityHash) -> bool {
+        (self.first_partition..self.first_partition + self.tables.len()).contains(&hash.partition())
+    }
+
+    /// Pairs of entity and signal type ever seen.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// Bytes held for hot states, buckets, rankings and the directory of partitions.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let rankings = self.tops.iter().flatten().map(TopList::memory_bytes).sum::<usize>();
+        self.hot_bytes + size_of_val(&*self.tables) + self.buckets.memory_bytes() + rankings
+    }
+
+    /// Everything known of a pair as of `now`; `None` if it never had an event.
+    #[must_use]
+    pub fn read(
+        &self,
+        hash: EntityHash,
+        entity: EntityId,
+        signal: SignalId,
+        now: Timestamp,
+    ) -> Option<SignalReading> {
+        self.state(hash, entity, signal).map(|state| self.reading(state, now))
+    }
+
+    /// The numbers that `columns` name, as of `now`, into `row`; zero for a pair without events.
+    ///
+    /// # Panics
+    ///
+    /// If `row` is not as long as `columns`.
+    pub fn read_row(
+        &self,
+        (hash, entity): (EntityHash, EntityId),
+        columns: &[Feature],
+        now: Timestamp,
+        row: &mut [f64],
+    ) {
+        assert_eq!(row.len(), columns.len(), "one place for each column");
+        let mut found: Option<(SignalId, Option<&HotSignalState>)> = None;
+        for (&column, out) in columns.iter().zip(row) {
+            let signal = column.signal();
+            let state = match found {
+                Some((known, state)) if known == signal => state,
+                _ => self.state(hash, entity, signal),
+            };
+            found = Some((signal, state));
+            *out = state.map_or(0.0, |state| self.feature(state, column, now));
+        }
+    }
+
+    /// The best entities by one score, at least `k` of them if there are as many: an unsorted list
+    /// with some more than asked for. Cut it with [`TopEntry::keep_best`].
+    #[must_use]
+    pub fn top_candidates(
+        &self,
+        signal: SignalId,
+        half_life: usize,
+        now: Timestamp,
+    ) -> Vec<TopEntry> {
+        let decay = &self.schema.def(signal).half_lives()[half_life];
+        let entry = |&entity: &EntityId| {
+            let state = self.state(self.key.hash(entity), entity, signal)?;
+            let (score, rank) = (state.score(half_life, decay, now), state.rank(half_life, decay));
+            Some(TopEntry { entity, score, rank })
+        };
+        self.tops[signal.index()][half_life].candidates().iter().filter_map(entry).collect()
+    }
+
+    /// Every pair with its reading as of `now`, in no particular order.
+    pub fn iter(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
+        self.tables
+            .iter()
+            .flat_map(Table::iter)
+            .map(move |state| (state.entity(), state.signal(), self.reading(state, now)))
+    }
+
+    #[inline]
+    fn state(
+        &self,
+        hash: EntityHash,
+        entity: EntityId,
+        signal: SignalId,
+    ) -> Option<&HotSignalState> {
+        self.tables[hash.partition() - self.first_partition].get(hash, entity, signal)
+    }
+
+    fn reading(&self, state: &HotSignalState, now: Timestamp) -> SignalReading {
+        let def = self.schema.def(state.signal());
+        let head = state.last_update();
+        let now = now.max(head);
+        let mut reading = SignalReading::zeroed(def, now, head);
+        reading.all_time = state.all_time();
+        reading.saturated = state.is_saturated();
+        for (k, half_life) in def.half_lives().iter().enumerate() {
+            reading.set_score(k, state.score(k, half_life, now));
+        }
+        for (w, window) in def.windows().iter().enumerate() {
+            let count = self.buckets.count(state.buckets(), head, window, now);
+            reading.set_count(w, count, window.velocity(count));
+        }
+        reading
+    }
+
+    fn feature(&self, state: &HotSignalState, column: Feature, now: Timestamp) -> f64 {
+        let def = self.schema.def(column.signal());
+        let head = state.last_update();
+        let now = now.max(head);
+        let count = |w: usize| self.buckets.count(state.buckets(), head, &def.windows()[w], now);
+        match column {
+            Feature::Score { half_life: k, .. } => state.score(k, &def.half_lives()[k], now),
+            Feature::Count { window, .. } => count(window) as f64,
+            Feature::Velocity { window, .. } => def.windows()[window].velocity(count(window)),
+            Feature::AllTime { .. } => state.all_time() as f64,
+        }
+    }
+
+    /// Cuts the rankings of a signal type that are full back to their best.
+    #[cold]
+    fn cut_rankings(&mut self, signal: SignalId) {
+        let half_lives = self.schema.def(signal).half_lives();
+        for (k, half_life) in half_lives.iter().enumerate() {
+            let top = &mut self.tops[signal.index()][k];
+            if top.candidates().len() < crate::limits::TOP_CANDIDATES_MAX {
+                continue;
+            }
+            let (tables, key, first) = (&mut self.tables, &self.key, self.first_partition);
+            let gone = top.keep_best(|entity| -> TopKey {
+                let hash = key.hash(entity);
+                let state = tables[hash.partition() - first].get(hash, entity, signal);
+                (state.map_or(0, |state| state.rank(k, half_life)), Reverse(entity))
+            });
+            for entity in gone {
+                let hash = key.hash(entity);
+                let table = &mut tables[hash.partition() - first];
+                if let Some(state) = table.get_mut(hash, entity, signal) {
+                    state.set_ranked(k, false);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! The ledger against the reference model, pair by pair and ranking by ranking.
+
+use super::*;
+use crate::limits::{HOUR_NS, MINUTE_NS, TOP_K_MAX};
+use crate::model::ReferenceModel;
+use proptest::prelude::*;
+
+const SCHEMA: &str = r#"
+    [signals.delay]
+    half_lives = ["1s"]
+    [signals.view]
+    half_lives = ["1h", "24h", "7d"]
+    windows = ["5min", "1h", "24h", "7d"]
+    velocity = true
+"#;
+
+struct Both {
+    key: PartitionKey,
+    ledger: SignalLedger,
+    model: ReferenceModel,
+}
+
+impl Both {
+    fn new() -> Self {
+        let schema = Arc::new(Schema::from_toml(SCHEMA).unwrap());
+        let key = PartitionKey::new([5; 16]);
+        let ledger = SignalLedger::new(Arc::clone(&schema), key, 0..PARTITIONS);
+        Self { key, ledger, model: ReferenceModel::new(schema) }
+    }
+
+    fn record(&mut self, entity: u64, signal: u8, time: u64, weight: f64) {
+        let (entity, signal, time) = (EntityId(entity), SignalId(signal), Timestamp(time));
+        let hash = self.key.hash(entity);
+        self.ledger.on_event(&RoutedEvent { entity, time, weight, hash, signal });
+        self.model.record(entity, signal, time, weight);
+    }
+
+    fn assert_agreement(&self, now: Timestamp) {
+        assert_eq!(self.ledger.pairs(), self.model.pairs().len());
+        assert_eq!(self.ledger.iter(now).count(), self.model.pairs().len());
+        for (entity, signal) in self.model.pairs() {
+            let want = self.model.read(entity, signal, now).unwrap();
+            let got = self.ledger.read(self.key.hash(entity), entity, signal, now).unwrap();
+            assert_eq!((got.as_of, got.last_update), (want.as_of, want.last_update));
+            assert_eq!((got.counts(), got.all_time), (&want.counts[..], want.all_time));
+            assert_eq!(got.velocities(), &want.velocities[..]);
+            for (&got, &want) in got.scores().iter().zip(&want.scores) {
+                assert!((got - want).abs() <= 1e-12 * want + f64::MIN_POSITIVE, "{got} {want}");
+            }
+        }
+    }
+
+    fn top(&self, half_life: usize, k: usize, now: Timestamp) -> Vec<EntityId> {
+        let mut top = self.ledger.top_candidates(SignalId(1), half_life, now);
+        TopEntry::keep_best(&mut top, k);
+        top.into_iter().map(|entry| entry.entity).collect()
+    }
+}
+
+/// Twenty-one years of events with everything real traces hide: zero, gaps, bursts, the far past.
+fn time() -> impl Strategy<Value = u64> {
+    let year = 365 * 24 * HOUR_NS;
+    prop_oneof![
+        1 => Just(0),
+        4 => 40 * year..40 * year + 3 * MINUTE_NS,
+        4 => 40 * year..40 * year + 8 * 24 * HOUR_NS,
+        2 => 20 * year..41 * year,
+        1 => 0..u64::MAX,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_reading_agrees_with_the_model(
+        events in prop::collection::vec((0..6u64, 0..2u8, time(), 0..1000u32), 1..200),
+        now in time(),
+    ) {
+        let mut both = Both::new();
+        for (entity, signal, time, weight) in events {
+            both.record(entity, signal, time, f64::from(weight) / 8.0);
+        }
+        both.assert_agreement(Timestamp(now));
+        both.assert_agreement(Timestamp::MAX);
+    }
+
+    #[test]
+    fn the_top_is_exact_whatever_came_before(
+        events in prop::collection::vec((0..700u64, time(), 1..1_000_000u32), 1..2500),
+        k in 1..=TOP_K_MAX,
+    ) {
+        let mut both = Both::new();
+        for (entity, time, weight) in events {
+            // Weights are all different, so that ties do not depend on rounding.
+            both.record(entity, 1, time, f64::from(weight) + entity as f64 / 1024.0);
+        }
+        for half_life in 0..3 {
+            let all = both.ledger.iter(Timestamp::MAX).filter(|(_, signal, _)| signal.0 == 1);
+            let mut by_rank: Vec<_> = all
+                .map(|(entity, signal, _)| {
+                    let state = both.ledger.state(both.key.hash(entity), entity, signal).unwrap();
+                    let half_lives = both.ledger.schema.def(signal).half_lives();
+                    (Reverse(state.rank(half_life, &half_lives[half_life])), entity)
+                })
+                .collect();
+            by_rank.sort_unstable();
+            let want: Vec<_> = by_rank.into_iter().take(k).map(|(_, entity)| entity).collect();
+            prop_assert_eq!(both.top(half_life, k, Timestamp(0)), want);
+        }
+    }
+}
+
+#[test]
+fn ranks_order_pairs_as_their_scores_do() {
+    let mut both = Both::new();
+    let year = 365 * 24 * HOUR_NS;
+    for entity in 0..300u64 {
+        let time = 44 * year + entity * 7 * HOUR_NS * 24 % (3 * year);
+        both.record(entity, 1, time, 1.0 + (entity * 37 % 101) as f64);
+    }
+    let now = Timestamp(47 * year);
+    let want = both.model.top_k(SignalId(1), 2, 50, now);
+    let want: Vec<_> = want.into_iter().map(|(entity, _)| entity).collect();
+    assert_eq!(both.top(2, 50, now), want);
+}
+
+#[test]
+fn an_entity_with_nothing_but_zero_weights_is_in_no_ranking() {
+    let mut both = Both::new();
+    both.record(1, 1, 0, 0.0);
+    assert_eq!(both.top(0, 10, Timestamp(0)), []);
+    both.record(1, 1, 0, 5e-3);
+    assert_eq!(both.top(0, 10, Timestamp(0)), [EntityId(1)]);
+}
+
+#[test]
+fn a_full_all_time_counter_stays_full_and_says_so() {
+    let mut both = Both::new();
+    both.record(1, 1, 0, 1.0);
+    let hash = both.key.hash(EntityId(1));
+    let table = &mut both.ledger.tables[hash.partition()];
+    table.get_mut(hash, EntityId(1), SignalId(1)).unwrap().set_all_time(u64::MAX);
+    let read = |both: &Both| both.ledger.read(hash, EntityId(1), SignalId(1), Timestamp(0));
+    assert!(!read(&both).unwrap().saturated);
+    both.record(1, 1, 0, 1.0);
+    let reading = read(&both).unwrap();
+    assert_eq!((reading.all_time, reading.saturated), (u64::MAX, true));
+}
+
+#[test]
+fn a_row_holds_the_columns_in_their_order_and_zeros_for_strangers() {
+    let mut both = Both::new();
+    both.record(7, 1, 0, 8.0);
+    let schema = Schema::from_toml(SCHEMA).unwrap();
+    let plan = crate::Plan::over(&schema)
+        .count("view", "1h")
+        .and_then(|plan| plan.score("view", "1h"))
+        .and_then(|plan| plan.all_time("delay"))
+        .and_then(|plan| plan.velocity("view", "5min"))
+        .and_then(|plan| plan.all_time("view"))
+        .unwrap()
+        .build();
+    let mut row = [9.0; 5];
+    let (entity, now) = (EntityId(7), Timestamp(0));
+    both.ledger.read_row((both.key.hash(entity), entity), plan.columns(), now, &mut row);
+    assert_eq!(row, [1.0, 8.0, 0.0, 1.0 / 300.0, 1.0]);
+    let stranger = EntityId(8);
+    both.ledger.read_row((both.key.hash(stranger), stranger), plan.columns(), now, &mut row);
+    assert_eq!(row, [0.0; 5]);
+}
+
+#[test]
+fn memory_grows_by_one_partition_at_a_time() {
+    let mut both = Both::new();
+    let mut largest_step = 0;
+    for entity in 0..200_000u64 {
+        let before = both.ledger.hot_bytes;
+        let (signal, hash) = (SignalId(1), both.key.hash(EntityId(entity)));
+        let event =
+            RoutedEvent { entity: EntityId(entity), time: Timestamp(0), weight: 1.0, hash, signal };
+        both.ledger.on_event(&event);
+        largest_step = largest_step.max(both.ledger.hot_bytes - before);
+    }
+    let per_partition = both.ledger.hot_bytes / PARTITIONS;
+    assert!(largest_step <= 2 * per_partition, "{largest_step} of {per_partition}");
+    let held: usize = both.ledger.tables.iter().map(Table::memory_bytes).sum();
+    assert_eq!(both.ledger.hot_bytes, held);
+}

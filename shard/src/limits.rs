@@ -1,0 +1,76 @@
+//! Every bound of the shard, in one place, followed by the relations between them.
+//!
+//! Promises: no other file of this crate spells a limit as a number. A relation that a change
+//! breaks fails the build with the reason beside it.
+
+/// Fixed partitions of the entity space; a shard owns a contiguous range of them.
+pub const PARTITIONS: usize = 4096;
+/// Bits of the routing hash that name the partition (the top ones).
+pub const PARTITION_BITS: u32 = 12;
+/// Shards an engine may have: each owns at least one partition.
+pub const SHARDS_MAX: usize = 1024;
+
+/// Signal types in one schema.
+pub const SIGNALS_MAX: usize = 64;
+/// Half-lives of one signal type.
+pub const HALF_LIVES_MAX: usize = 3;
+/// Windows of one signal type.
+pub const WINDOWS_MAX: usize = 16;
+/// Bytes in the name of a signal type.
+pub const SIGNAL_NAME_BYTES_MAX: usize = 64;
+
+/// Nanoseconds in a minute, the width of a fine bucket.
+pub const MINUTE_NS: u64 = 60 * 1_000_000_000;
+/// Nanoseconds in an hour, the width of a coarse bucket.
+pub const HOUR_NS: u64 = 60 * MINUTE_NS;
+/// Per-minute buckets of one pair: windows up to one hour.
+pub const MINUTE_BUCKETS: usize = 60;
+/// Per-hour buckets of one pair: windows up to seven days.
+pub const HOUR_BUCKETS: usize = 168;
+/// All buckets of one pair.
+pub const BUCKETS: usize = MINUTE_BUCKETS + HOUR_BUCKETS;
+
+/// Shortest half-life. Below it the phase of a timestamp would not fit its integer part.
+pub const HALF_LIFE_NS_MIN: u64 = 1_000_000;
+/// Longest half-life: one hundred years of 365 days.
+pub const HALF_LIFE_NS_MAX: u64 = 100 * 365 * 24 * HOUR_NS;
+/// Half-lives between two landmarks, as a power of two.
+pub const LANDMARK_BITS: u32 = 9;
+/// Largest weight of one event.
+pub const WEIGHT_MAX: f64 = 1e15;
+
+/// Entities a `top_k` can return.
+pub const TOP_K_MAX: usize = 128;
+/// Candidates kept per ranking before the weaker half is let go.
+pub const TOP_CANDIDATES_MAX: usize = 2 * TOP_K_MAX;
+
+/// Events taken from the rings in one turn. Bounds how long a read waits behind writes.
+pub const BATCH_EVENTS_MAX: usize = 512;
+/// Slots in the ring between one producer and one shard.
+pub const EVENT_RING_SLOTS: usize = 4096;
+/// Requests one reader may have open at one shard.
+pub const REQUEST_RING_SLOTS: usize = 4;
+/// Turns without work before a shard parks.
+pub const IDLE_TURNS_BEFORE_PARK: u32 = 64;
+
+const _: () = {
+    assert!(PARTITIONS == 1 << PARTITION_BITS);
+    assert!(SHARDS_MAX <= PARTITIONS);
+    // A signal id travels as one byte.
+    assert!(SIGNALS_MAX <= 256);
+    // Windows that minute buckets cannot hold begin where hour buckets resolve them.
+    assert!(MINUTE_BUCKETS as u64 * MINUTE_NS == HOUR_NS);
+    // A bucket position is one byte.
+    assert!(BUCKETS <= 256);
+    // The largest sum a score can hold: 2^64 events of the largest weight (under 2^50), each aged
+    // by up to 2^512 past its landmark. It stays below 2^1023, so no score ever overflows.
+    assert!(WEIGHT_MAX < (1u64 << 50) as f64);
+    assert!(64 + 50 + (1 << LANDMARK_BITS) < 1023);
+    // The phase of any u64 nanosecond fits 64 bits of whole half-lives with room for the exponent
+    // arithmetic of rankings.
+    assert!(u64::MAX / HALF_LIFE_NS_MIN < 1 << 45);
+    // A list cut back to its best half still holds every entity a caller may ask for.
+    assert!(TOP_CANDIDATES_MAX >= 2 * TOP_K_MAX);
+    // Producers can refill a ring while the previous batch is being applied.
+    assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);
+};

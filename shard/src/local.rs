@@ -1,0 +1,70 @@
+//! A shard's state, as a closure sees it that runs on the shard's own core.
+
+use crate::{EntityId, PartitionKey, SignalId, SignalLedger, SignalReading, Timestamp, TopEntry};
+
+/// Read access to one shard, on its own thread, between two turns.
+///
+/// Nothing changes while a closure looks; the shard does nothing else meanwhile, so be brief.
+#[derive(Debug)]
+pub struct LocalShard<'s> {
+    shard: usize,
+    key: &'s PartitionKey,
+    ledger: &'s SignalLedger,
+}
+
+impl<'s> LocalShard<'s> {
+    pub(crate) fn new(shard: usize, ledger: &'s SignalLedger) -> Self {
+        Self { shard, key: ledger.key(), ledger }
+    }
+
+    /// The shard's number.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Whether this shard owns `entity`.
+    #[must_use]
+    pub fn owns(&self, entity: EntityId) -> bool {
+        self.ledger.owns(self.key.hash(entity))
+    }
+
+    /// Everything known of a pair as of `now`; `None` if it never had an event.
+    ///
+    /// # Panics
+    ///
+    /// If another shard owns the entity: its answer is not here.
+    #[must_use]
+    pub fn read(
+        &self,
+        entity: EntityId,
+        signal: SignalId,
+        now: Timestamp,
+    ) -> Option<SignalReading> {
+        let hash = self.key.hash(entity);
+        assert!(self.ledger.owns(hash), "entity {entity} is not on shard {}", self.shard);
+        self.ledger.read(hash, entity, signal, now)
+    }
+
+    /// Every pair of this shard with its reading as of `now`, in no particular order.
+    pub fn pairs(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
+        self.ledger.iter(now)
+    }
+
+    /// This shard's best entities by one score, best first, at most `k`.
+    #[must_use]
+    pub fn top_k(
+        &self,
+        signal: SignalId,
+        half_life: usize,
+        k: usize,
+        now: Timestamp,
+    ) -> Vec<TopEntry> {
+        let mut top = self.ledger.top_candidates(signal, half_life, now);
+        TopEntry::keep_best(&mut top, k);
+        top
+    }
+}

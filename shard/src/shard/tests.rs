@@ -1,0 +1,247 @@
+//! The turn, stepped by hand: order, bounds, back-pressure, endings.
+
+use super::*;
+use crate::lane::{EventSender, RequestSender, event_lane, request_lane};
+use crate::limits::{EVENT_RING_SLOTS, PARTITIONS};
+use crate::port::Gate;
+use crate::{EntityId, PartitionKey, Schema, SignalId, Timestamp};
+use ebbtide_wal::{Lsn, NoWal, Pressure, Watermarks};
+use std::task::{Context, Waker};
+
+const SIGNAL: SignalId = SignalId(0);
+
+fn key() -> PartitionKey {
+    PartitionKey::new([0; 16])
+}
+
+fn shard_with<W: WalWriter>(wal: W) -> Shard<W> {
+    let schema =
+        Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]").expect("valid");
+    let ledger = SignalLedger::new(Arc::new(schema), key(), 0..PARTITIONS);
+    Shard::new(Arc::new(ShardPort::new(0)), ledger, wal, usize::MAX)
+}
+
+fn event(entity: u64) -> RoutedEvent {
+    let entity = EntityId(entity);
+    let (time, hash) = (Timestamp(0), key().hash(entity));
+    RoutedEvent { entity, time, weight: 1.0, hash, signal: SIGNAL }
+}
+
+fn producer<W>(shard: &Shard<W>) -> EventSender {
+    let (sender, inbox) = event_lane(Arc::clone(&shard.port));
+    shard.port.post(Mail::Events(inbox)).expect("the shard runs");
+    sender
+}
+
+fn reader<W>(shard: &Shard<W>) -> RequestSender {
+    let (sender, inbox) = request_lane(Arc::clone(&shard.port), Arc::default());
+    shard.port.post(Mail::Requests(inbox)).expect("the shard runs");
+    sender
+}
+
+fn count_of<W: WalWriter>(shard: &mut Shard<W>, reader: &mut RequestSender, entity: u64) -> u64 {
+    let entity = EntityId(entity);
+    let (hash, now) = (key().hash(entity), Timestamp(0));
+    reader.ask(Request::Read { entity, hash, signal: SIGNAL, now });
+    while !reader.is_settled() {
+        shard.turn().expect("the log takes everything");
+    }
+    match reader.take_reply() {
+        Some(Reply::Reading(reading)) => reading.map_or(0, |reading| reading.all_time),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A log that takes a given number of batches, then answers as told.
+#[derive(Debug)]
+struct ShortWal {
+    batches: usize,
+    then: AppendError,
+}
+
+impl WalWriter for ShortWal {
+    fn append(&mut self, _records: &[u8], _count: u32) -> Result<Lsn, AppendError> {
+        match self.batches.checked_sub(1) {
+            Some(left) => {
+                self.batches = left;
+                Ok(Lsn::FIRST)
+            }
+            None => Err(self.then.clone()),
+        }
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        Watermarks { appended: Lsn::NONE, written: None, durable: None }
+    }
+
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+}
+
+#[test]
+fn a_turn_takes_a_bounded_batch_and_every_lane_gets_its_share() {
+    let mut shard = shard_with(NoWal::new());
+    let mut lanes = [(); 3].map(|()| producer(&shard));
+    for lane in &mut lanes {
+        for entity in 0..1000 {
+            lane.push(event(entity)).unwrap();
+        }
+    }
+    assert_eq!(shard.turn(), Ok(Turn::Busy));
+    let applied: Vec<u64> = lanes.iter().map(|lane| lane.applied().reached()).collect();
+    assert_eq!(applied.iter().sum::<u64>(), BATCH_EVENTS_MAX as u64);
+    for _ in 0..2 {
+        shard.turn().unwrap();
+    }
+    assert!(lanes.iter().all(|lane| lane.applied().reached() >= BATCH_EVENTS_MAX as u64));
+    while shard.turn() == Ok(Turn::Busy) {}
+    assert!(lanes.iter().all(|lane| lane.applied().reached() == 1000));
+    let metrics = shard.port.counters().snapshot();
+    assert_eq!((metrics.events_applied, metrics.pairs), (3000, 1000));
+    assert_eq!((metrics.queue_depth_max, metrics.batch_events_max), (3000, 512));
+    assert_eq!(metrics.producers, 3);
+}
+
+#[test]
+fn a_full_ring_gives_the_event_back() {
+    let mut shard = shard_with(NoWal::new());
+    let mut lane = producer(&shard);
+    for entity in 0..EVENT_RING_SLOTS as u64 {
+        lane.push(event(entity)).unwrap();
+    }
+    assert_eq!(lane.push(event(7)), Err(event(7)));
+    shard.turn().unwrap();
+    assert_eq!(lane.push(event(7)), Ok(EVENT_RING_SLOTS as u64 + 1));
+}
+
+#[test]
+fn back_pressure_of_the_log_leaves_events_in_their_ring() {
+    let mut shard =
+        shard_with(ShortWal { batches: 1, then: AppendError::BackPressure(Pressure::Device) });
+    let mut lane = producer(&shard);
+    lane.push(event(1)).unwrap();
+    shard.turn().unwrap();
+    lane.push(event(2)).unwrap();
+    assert_eq!(shard.turn(), Ok(Turn::Idle));
+    assert_eq!(lane.applied().reached(), 1);
+    shard.wal.batches = 1;
+    assert_eq!(shard.turn(), Ok(Turn::Busy));
+    assert_eq!(lane.applied().reached(), 2);
+}
+
+#[test]
+fn a_batch_the_log_refuses_is_not_applied() {
+    let refusal = AppendError::Closing;
+    let mut shard = shard_with(ShortWal { batches: 0, then: refusal.clone() });
+    let mut lane = producer(&shard);
+    lane.push(event(1)).unwrap();
+    assert_eq!(shard.turn(), Err(TurnError::Log(refusal)));
+    assert_eq!((lane.applied().reached(), shard.ledger.pairs()), (0, 0));
+    let port = Arc::clone(&shard.port);
+    shard.fail("no disk");
+    let cx = Context::from_waker(Waker::noop());
+    assert!(matches!(lane.applied().poll_reached(1, &cx), std::task::Poll::Ready(Err(_))));
+    assert!(matches!(port.down(), Some(ShardDown::Failed { shard: 0, .. })));
+}
+
+#[test]
+fn reads_see_what_was_applied_before_them() {
+    let mut shard = shard_with(NoWal::new());
+    let (mut lane, mut reader) = (producer(&shard), reader(&shard));
+    for n in 1..=700 {
+        lane.push(event(5)).unwrap();
+        while lane.applied().reached() < n {
+            shard.turn().unwrap();
+        }
+        assert_eq!(count_of(&mut shard, &mut reader, 5), n);
+    }
+    assert_eq!(count_of(&mut shard, &mut reader, 6), 0);
+}
+
+#[test]
+fn a_producer_that_leaves_is_drained_and_forgotten() {
+    let mut shard = shard_with(NoWal::new());
+    let (mut lane, reader) = (producer(&shard), reader(&shard));
+    lane.push(event(1)).unwrap();
+    drop((lane, reader));
+    assert!(shard.has_work());
+    while shard.has_work() {
+        shard.turn().unwrap();
+    }
+    assert_eq!((shard.ledger.pairs(), shard.events.len(), shard.requests.len()), (1, 0, 0));
+}
+
+/// Lanes were let go only in a turn that found no event anywhere: under load that lasts, producers
+/// that come and go piled up, a ring each. The gauges kept counting the last ones that left.
+#[test]
+fn a_producer_that_leaves_is_forgotten_while_others_keep_the_shard_busy() {
+    let mut shard = shard_with(NoWal::new());
+    let (mut busy, brief) = (producer(&shard), producer(&shard));
+    for entity in 0..1000 {
+        busy.push(event(entity)).unwrap();
+    }
+    shard.turn().unwrap();
+    drop((brief, reader(&shard)));
+    shard.turn().unwrap();
+    let connected = |shard: &Shard<NoWal>| {
+        let metrics = shard.port.counters().snapshot();
+        (metrics.producers, metrics.readers)
+    };
+    assert_eq!(connected(&shard), (1, 0), "events were left, and taken");
+    drop(busy);
+    assert_eq!(shard.turn(), Ok(Turn::Busy));
+    assert_eq!(connected(&shard), (0, 0));
+    assert_eq!(shard.turn(), Ok(Turn::Idle));
+}
+
+#[test]
+fn closing_takes_what_was_offered_and_tells_everyone() {
+    let mut shard = shard_with(NoWal::new());
+    let (mut lane, reader) = (producer(&shard), reader(&shard));
+    for entity in 0..2000 {
+        lane.push(event(entity)).unwrap();
+    }
+    shard.port.begin_close();
+    assert_eq!(shard.port.gate(), Gate::Closed);
+    while shard.turn() != Ok(Turn::Finished) {}
+    assert_eq!(lane.applied().reached(), 2000);
+    let port = Arc::clone(&shard.port);
+    shard.close();
+    assert!(reader.is_abandoned());
+    assert_eq!(port.post(Mail::Close), Err(ShardDown::Closed { shard: 0 }));
+}
+
+#[test]
+fn a_shard_above_its_memory_says_so_at_its_port() {
+    let mut shard = shard_with(NoWal::new());
+    shard.memory_bytes_max = shard.ledger.memory_bytes() + 100_000;
+    let mut lane = producer(&shard);
+    assert_eq!(shard.port.gate(), Gate::Open);
+    for entity in 0..2000 {
+        lane.push(event(entity)).unwrap();
+        shard.turn().unwrap();
+    }
+    assert_eq!(shard.port.gate(), Gate::MemoryFull);
+    shard.memory_bytes_max = usize::MAX;
+    lane.push(event(1)).unwrap();
+    shard.turn().unwrap();
+    assert_eq!(shard.port.gate(), Gate::Open);
+}
+
+#[test]
+fn a_visitor_sees_the_pairs() {
+    let mut shard = shard_with(NoWal::new());
+    let mut lane = producer(&shard);
+    lane.push(event(9)).unwrap();
+    shard.turn().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let visit = move |local: &LocalShard<'_>| {
+        let seen: Vec<_> = local.pairs(Timestamp(0)).map(|(entity, ..)| entity).collect();
+        let top = local.top_k(SIGNAL, 0, 5, Timestamp(0));
+        tell.send((seen, top.len(), local.owns(EntityId(9)))).unwrap();
+    };
+    shard.port.post(Mail::Visit(Box::new(visit))).unwrap();
+    shard.turn().unwrap();
+    assert_eq!(told.recv().unwrap(), (vec![EntityId(9)], 1, true));
+}

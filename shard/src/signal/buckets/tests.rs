@@ -1,0 +1,144 @@
+//! Every class against a list of events, and the walk between classes.
+
+use super::*;
+use crate::limits::{HOUR_NS, MINUTE_NS};
+use proptest::prelude::*;
+use std::time::Duration;
+
+/// One pair: the store under test and, beside it, the time of every event.
+struct Pair {
+    store: BucketStore,
+    at: BucketRef,
+    head: Timestamp,
+    events: Vec<Timestamp>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (store, events) = (BucketStore::default(), Vec::new());
+        Self { store, at: BucketRef::NONE, head: Timestamp(0), events }
+    }
+
+    fn record(&mut self, time: Timestamp) {
+        if self.events.is_empty() {
+            self.head = time;
+        }
+        assert!(self.store.record(&mut self.at, self.head, time));
+        self.head = self.head.max(time);
+        self.events.push(time);
+    }
+
+    fn assert_windows(&self, now: Timestamp) {
+        for (minutes, width) in [(1, MINUTE_NS), (5, MINUTE_NS), (60, MINUTE_NS)]
+            .into_iter()
+            .chain([2, 24, 168].map(|hours| (hours, HOUR_NS)))
+        {
+            let window = Window::new(Duration::from_nanos(minutes * width)).unwrap();
+            let last = now.0 / width;
+            let held = |t: &&Timestamp| t.0 / width <= last && t.0 / width + minutes > last;
+            let want = self.events.iter().filter(held).count() as u64;
+            assert_eq!(self.store.count(self.at, self.head, &window, now), want, "{window:?}");
+        }
+    }
+}
+
+/// Steps in time that reach every interesting distance: same bucket, next, a ring away, far away.
+fn step() -> impl Strategy<Value = i64> {
+    let minute = MINUTE_NS.cast_signed();
+    prop_oneof![
+        8 => 0..minute,
+        4 => -90 * minute..90 * minute,
+        2 => -200 * 60 * minute..200 * 60 * minute,
+        1 => -4000 * 60 * minute..4000 * 60 * minute,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn windows_agree_with_the_list_of_events(
+        start in 0..u64::MAX / 2,
+        steps in prop::collection::vec((step(), 1..40usize), 1..120),
+        later in 0..300 * HOUR_NS,
+    ) {
+        let mut pair = Pair::new();
+        let mut time = start;
+        for (step, times) in steps {
+            time = time.saturating_add_signed(step);
+            for _ in 0..times {
+                pair.record(Timestamp(time));
+            }
+        }
+        pair.assert_windows(pair.head);
+        pair.assert_windows(Timestamp(pair.head.0 + later));
+        pair.assert_windows(Timestamp::MAX);
+    }
+
+    #[test]
+    fn written_out_and_put_back_counts_are_the_same(
+        counts in prop::collection::vec((0..BUCKETS, 1..70_000u32), 0..200),
+    ) {
+        let mut all = [0; BUCKETS];
+        for (position, count) in counts {
+            all[position] = count;
+        }
+        let mut store = BucketStore::default();
+        let mut at = BucketRef::NONE;
+        store.replace(&mut at, &all);
+        prop_assert_eq!(store.counts(at), all);
+    }
+}
+
+#[test]
+fn a_pair_walks_up_the_classes_and_starts_over_after_silence() {
+    let mut pair = Pair::new();
+    pair.record(Timestamp(0));
+    assert_eq!(pair.at.class(), Some(Class::Packed32));
+    for minute in 0..60 {
+        pair.record(Timestamp(minute * MINUTE_NS));
+    }
+    assert_eq!(pair.at.class(), Some(Class::Packed96));
+    for hour in 0..168 {
+        pair.record(Timestamp(hour * HOUR_NS));
+    }
+    assert_eq!(pair.at.class(), Some(Class::Dense8));
+    for _ in 0..300 {
+        pair.record(pair.head);
+    }
+    assert_eq!(pair.at.class(), Some(Class::Dense16));
+    for _ in 0..70_000 {
+        pair.record(pair.head);
+    }
+    assert_eq!(pair.at.class(), Some(Class::Dense32));
+    pair.assert_windows(pair.head);
+
+    pair.record(Timestamp(pair.head.0 + 168 * HOUR_NS));
+    assert_eq!(pair.at.class(), Some(Class::Packed32));
+    pair.assert_windows(pair.head);
+}
+
+#[test]
+fn a_full_bucket_stays_full_and_says_so() {
+    let mut counts = [0; BUCKETS];
+    counts[0] = u32::MAX - 1;
+    counts[60] = u32::MAX;
+    let mut store = BucketStore::default();
+    let mut at = BucketRef::NONE;
+    store.replace(&mut at, &counts);
+    assert!(!store.record(&mut at, Timestamp(0), Timestamp(0)), "the hour was full");
+    assert_eq!(store.counts(at)[0], u32::MAX, "the minute was not");
+    assert!(!store.record(&mut at, Timestamp(0), Timestamp(0)));
+    assert_eq!((store.counts(at)[0], store.counts(at)[60]), (u32::MAX, u32::MAX));
+}
+
+#[test]
+fn blocks_let_go_are_given_out_again() {
+    let mut store = BucketStore::default();
+    let mut at = BucketRef::NONE;
+    store.replace(&mut at, &[0; BUCKETS]);
+    let before = store.memory_bytes();
+    for _ in 0..10_000 {
+        store.replace(&mut at, &[0; BUCKETS]);
+    }
+    // One slot of the list of free blocks may have come on top.
+    assert!(store.memory_bytes() <= before + 16);
+}

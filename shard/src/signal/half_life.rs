@@ -1,0 +1,149 @@
+//! Half-lives, and time counted in them.
+//!
+//! Promises: [`HalfLife::phase`] turns a timestamp into whole half-lives and a 48-bit fraction with
+//! one multiplication; it never goes down as time goes up, and the distance of two phases is the
+//! true distance to within one unit of the fraction (a score moves by under 2.5e-15 per unit). The
+//! multiplier replaces a division by the half-life; it amounts to a half-life off by one part in
+//! 2^63.
+
+use super::exp2::{FRACTION_BITS, ONE, exp2_fraction};
+use crate::Timestamp;
+use crate::limits::{HALF_LIFE_NS_MAX, HALF_LIFE_NS_MIN, LANDMARK_BITS};
+use std::time::Duration;
+
+/// Time in which a score loses half its weight, checked and ready for use.
+///
+/// ```
+/// use ebbtide_shard::signal::half_life::HalfLife;
+/// use std::time::Duration;
+/// let hour = HalfLife::new(Duration::from_secs(3600)).unwrap();
+/// assert!((hour.decay_rate_per_second() - 2f64.ln() / 3600.0).abs() < 1e-18);
+/// assert!(HalfLife::new(Duration::ZERO).is_none());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HalfLife {
+    ns: u64,
+    /// `2^(64 + shift) / ns`, rounded down: 64 significant bits.
+    reciprocal: u64,
+    /// How far the product of a time and the reciprocal is moved down to reach 48 fraction bits.
+    product_shift: u32,
+}
+
+/// A timestamp counted in half-lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Phase {
+    /// Whole half-lives since the Unix epoch.
+    pub whole: u64,
+    /// The rest, in units of 2^-48 half-lives.
+    pub fraction: u64,
+}
+
+impl HalfLife {
+    /// A half-life from [`HALF_LIFE_NS_MIN`] to [`HALF_LIFE_NS_MAX`], or `None` outside.
+    #[must_use]
+    pub fn new(length: Duration) -> Option<Self> {
+        let ns = u64::try_from(length.as_nanos()).ok()?;
+        if !(HALF_LIFE_NS_MIN..=HALF_LIFE_NS_MAX).contains(&ns) {
+            return None;
+        }
+        // The largest shift for which 2^(64 + shift) / ns still fits 64 bits.
+        let shift = if ns.is_power_of_two() { ns.ilog2() - 1 } else { ns.ilog2() };
+        let reciprocal = u64::try_from((1u128 << (64 + shift)) / u128::from(ns)).ok()?;
+        Some(Self { ns, reciprocal, product_shift: 64 + shift - FRACTION_BITS })
+    }
+
+    /// The half-life in nanoseconds.
+    #[must_use]
+    pub const fn as_nanos(&self) -> u64 {
+        self.ns
+    }
+
+    /// λ = ln 2 / half-life, per second, as the running formula `S·exp(−λ·dt)` uses it.
+    #[must_use]
+    pub fn decay_rate_per_second(&self) -> f64 {
+        std::f64::consts::LN_2 / (self.ns as f64 / 1e9)
+    }
+
+    /// `time` counted in half-lives.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "whole half-lives fit, see `limits`")]
+    pub fn phase(&self, time: Timestamp) -> Phase {
+        let halves = (u128::from(time.0) * u128::from(self.reciprocal)) >> self.product_shift;
+        Phase { whole: (halves >> FRACTION_BITS) as u64, fraction: halves as u64 & (ONE - 1) }
+    }
+}
+
+impl Phase {
+    /// The landmark at or before this phase, in whole half-lives: a multiple of 2^9.
+    #[must_use]
+    #[inline]
+    pub const fn landmark(self) -> u64 {
+        self.whole >> LANDMARK_BITS << LANDMARK_BITS
+    }
+
+    /// `2^fraction`, in `1.0..2.0`: the growing part of a forward-decayed weight.
+    #[must_use]
+    #[inline]
+    pub fn growth(self) -> f64 {
+        exp2_fraction(self.fraction)
+    }
+
+    /// `2^(1 − fraction)`, in `(1.0..=2.0)`: twice the shrinking part of a score read at this
+    /// phase.
+    #[must_use]
+    #[inline]
+    pub fn double_decay(self) -> f64 {
+        exp2_fraction(ONE - self.fraction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NS: &[u64] = &[
+        HALF_LIFE_NS_MIN,
+        1 << 20,
+        1_000_000_007,
+        3_600_000_000_000,
+        1 << 50,
+        604_800_000_000_000,
+        HALF_LIFE_NS_MAX,
+    ];
+
+    fn fixed_point(half_life: &HalfLife, ns: u64) -> u128 {
+        let phase = half_life.phase(Timestamp(ns));
+        (u128::from(phase.whole) << FRACTION_BITS) + u128::from(phase.fraction)
+    }
+
+    #[test]
+    fn the_reciprocal_has_all_64_bits() {
+        for &ns in NS {
+            let half_life = HalfLife::new(Duration::from_nanos(ns)).unwrap();
+            assert_eq!(half_life.reciprocal.leading_zeros(), 0, "{ns}");
+        }
+    }
+
+    #[test]
+    fn distances_in_phase_are_true_to_one_unit() {
+        for &ns in NS {
+            let half_life = HalfLife::new(Duration::from_nanos(ns)).unwrap();
+            for start in [0, 1, 1_700_000_000_000_000_000, u64::MAX / 2] {
+                for dt in [0, 1, ns - 1, ns, ns.saturating_mul(7), 1000u64.saturating_mul(ns)] {
+                    let Some(end) = start.checked_add(dt) else { continue };
+                    let got = fixed_point(&half_life, end) - fixed_point(&half_life, start);
+                    let want = (u128::from(dt) << FRACTION_BITS) / u128::from(ns);
+                    assert!(got.abs_diff(want) <= 1, "T {ns} start {start} dt {dt}: {got} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_lives_outside_the_limits_are_refused() {
+        assert!(HalfLife::new(Duration::from_nanos(HALF_LIFE_NS_MIN - 1)).is_none());
+        assert!(HalfLife::new(Duration::from_nanos(HALF_LIFE_NS_MAX + 1)).is_none());
+        assert!(HalfLife::new(Duration::MAX).is_none());
+    }
+}
