@@ -97,6 +97,7 @@ impl Log {
             },
             (commit, done) => panic!("{done:?} answers no request, {commit:?} is out"),
         }
+        self.assert_consistent();
     }
 
     fn next_of_idle(&mut self) -> Option<CommitIo> {

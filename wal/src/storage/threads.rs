@@ -19,6 +19,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::{FileName, Listed, Storage, directory};
+use crate::limits::BLOCK_BYTES;
 
 /// A directory of log files, used through blocking system calls.
 #[derive(Clone, Debug)]
@@ -112,10 +113,12 @@ impl Storage for Threads {
     }
 
     async fn read_at(&self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        debug_assert!(into.as_ptr().addr().is_multiple_of(BLOCK_BYTES), "aligned for direct I/O");
         uninterrupted(|| file.read_at(into, offset))
     }
 
     async fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        debug_assert!(bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES), "aligned for direct I/O");
         uninterrupted(|| file.write_at(bytes, offset))
     }
 
@@ -157,7 +160,6 @@ mod tests {
     use super::*;
     use crate::aligned::AlignedBuf;
     use crate::blocking::ready;
-    use crate::limits::BLOCK_BYTES;
 
     #[test]
     fn a_file_is_private_and_keeps_what_is_written() {
