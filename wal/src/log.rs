@@ -214,6 +214,8 @@ impl Log {
     }
 
     /// Notes a durable checkpoint: once the note is durable too, the segments it covers retire.
+    /// Note the restored checkpoint again after opening: a log does not rely on notes of an
+    /// earlier life, so until then nothing retires.
     ///
     /// # Errors
     ///
