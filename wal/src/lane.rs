@@ -38,6 +38,7 @@ impl<S: Storage> CommitLane<S> {
     pub async fn perform(&mut self, request: CommitIo) -> CommitDone {
         match request {
             CommitIo::Write { segment, offset, buffer, range } => {
+                assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "frames begin at a block");
                 let file = self.active(segment);
                 let written = self.storage.write_at(file, offset, &buffer[range]).await;
                 let result = written.map_err(|cause| frame_fault(segment, &cause));
@@ -216,6 +217,8 @@ pub(crate) async fn write_all<S: Storage>(
     offset: u64,
     bytes: &[u8],
 ) -> io::Result<()> {
+    assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "writes begin at a block");
+    assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "writes fill their blocks");
     let mut done = 0;
     while done < bytes.len() {
         let written = storage.write_at(file, offset + done as u64, &bytes[done..]).await?;

@@ -19,7 +19,7 @@ use crate::aligned::AlignedBuf;
 use crate::fault::{IoFault, Step};
 use crate::group::{Group, batch_bytes_max};
 use crate::key::{ChainHash, EpochSource, FrameKey, LogIdentity};
-use crate::limits::LogOptions;
+use crate::limits::{BLOCK_BYTES, LogOptions, SEGMENT_HEADER_BYTES, SPARES_MAX};
 use crate::lsn::Lsn;
 use crate::note::CheckpointNote;
 use crate::retire::{Covered, SegmentSpan};
@@ -163,12 +163,12 @@ impl Log {
         let last = start.lsn_first.previous();
         let active = start.segments.back().expect("a log has an active segment");
         let group_bytes = start.options.group_bytes;
-        Self {
+        let log = Self {
             active: Active {
                 seq: active.seq,
                 key: start.key,
                 bytes: active.bytes,
-                offset: crate::limits::SEGMENT_HEADER_BYTES as u64,
+                offset: SEGMENT_HEADER_BYTES as u64,
                 chain: start.chain,
             },
             identity: start.identity,
@@ -196,7 +196,9 @@ impl Log {
             recycle_refused: false,
             poison: None,
             stats: LogStats::default(),
-        }
+        };
+        log.assert_consistent();
+        log
     }
 
     /// Says that nothing was appended for a while (`limits::IDLE_WATERMARK_US`): a watermark
@@ -212,6 +214,8 @@ impl Log {
     }
 
     /// Notes a durable checkpoint: once the note is durable too, the segments it covers retire.
+    /// Note the restored checkpoint again after opening: a log does not rely on notes of an
+    /// earlier life, so until then nothing retires.
     ///
     /// # Errors
     ///
@@ -287,6 +291,25 @@ impl Log {
     pub fn driver_lost(&mut self) {
         let cause = io::Error::other("the log's I/O has no driver any more");
         self.poison_by(IoFault::directory(Step::Drive, &cause));
+    }
+
+    /// What holds between any two requests; asserted after every answer.
+    fn assert_consistent(&self) {
+        assert!(self.durable <= self.written, "nothing is durable before it is written");
+        assert!(self.written <= self.appended, "nothing is written before it is appended");
+        assert!(self.told <= self.durable, "no frame says more than was true");
+        assert!(self.unsynced || self.written == self.durable, "a write without a sync is known");
+        assert!(self.covered.last <= self.durable, "a checkpoint covers durable records only");
+        assert!(self.covered.noted_in <= self.active.seq, "its note is in the log");
+        let offset = self.active.offset;
+        assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "frames fill their blocks");
+        let seal_fits = offset + BLOCK_BYTES as u64 <= self.active.bytes;
+        assert!(seal_fits, "a block stays free for the seal");
+        let last = self.segments.back().map(|span| span.seq);
+        assert_eq!(last, Some(self.active.seq), "the active segment is the last one");
+        let first = self.segments.front().map_or(0, |span| span.seq);
+        assert!(self.covered.noted_in == 0 || first <= self.covered.noted_in, "the note stays");
+        assert!(self.spares.len() <= SPARES_MAX + 1, "no more files are kept than planned");
     }
 
     /// Latches the first fault; a later one is only its consequence.

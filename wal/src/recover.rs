@@ -123,6 +123,10 @@ pub async fn replay<S: Storage>(
 /// # Errors
 ///
 /// See [`RecoverError`].
+///
+/// # Panics
+///
+/// Never for what a disk holds; assertions guard the reader's own bookkeeping.
 pub async fn replay_with<S: Storage>(
     storage: &S,
     identity: LogIdentity,
@@ -148,6 +152,11 @@ pub async fn replay_with<S: Storage>(
         let next = files.segments.get(at + 1);
         replayed.segments.push(reader.read(found, next).await?);
     }
+    let (report, segments) = (&replayed.report, &replayed.segments);
+    assert_eq!(segments.len() as u64, report.segments, "every segment was looked at");
+    assert!(report.last >= options.restored, "a log that ends early was refused");
+    let read = segments.last().is_none_or(|last| last.end.is_some());
+    assert!(read, "the last segment is never passed over");
     Ok(replayed)
 }
 

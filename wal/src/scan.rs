@@ -51,6 +51,7 @@ impl<'s, S: Storage> Window<'s, S> {
         }
         let at = index(offset - self.start);
         let end = (at + len).min(self.filled);
+        debug_assert!(end <= self.buffer.len(), "what is filled is in the buffer");
         Ok(&self.buffer[at.min(end)..end])
     }
 
@@ -185,6 +186,8 @@ impl Walk {
         self.records += u64::from(fields.lsn_count);
         let (offset, bytes) = (self.place.offset, fields.frame_bytes());
         self.last = Some(LastFrame { kind: fields.kind, offset, bytes });
+        assert!(header.lsn_end() >= self.place.lsn, "numbers go forward");
+        assert!(fields.durable < fields.lsn_first, "a frame that vouches for itself is a fault");
         self.place = Place {
             offset: self.place.offset + fields.frame_bytes() as u64,
             lsn: header.lsn_end(),
@@ -250,6 +253,7 @@ pub(crate) async fn remains<S: Storage>(
     key: &FrameKey,
     place: Place,
 ) -> io::Result<Remains> {
+    assert!(place.offset.is_multiple_of(BLOCK_BYTES as u64), "a walk stops between blocks");
     let mut found = Remains::default();
     let mut offset = place.offset;
     while offset < window.file_bytes() {

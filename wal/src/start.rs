@@ -78,6 +78,10 @@ impl Replayed {
     /// # Errors
     ///
     /// See [`StartError`].
+    ///
+    /// # Panics
+    ///
+    /// Never for what a disk holds; assertions guard the bookkeeping.
     pub async fn start<S: Storage>(
         self,
         storage: &S,
@@ -104,6 +108,8 @@ impl Replayed {
             segments.push_back(seal(storage, &upkeep, segment).await?);
         }
         segments.push_back(SegmentSpan { seq: header.id.seq, prev_last: header.prev_last, bytes });
+        assert_eq!(segments.len(), self.segments.len() + 1, "every segment is kept in view");
+        assert!(header.prev_last >= self.report.last, "nothing that was read is given up");
         let log = Log::start(LogStart {
             identity: self.identity,
             options: options.log,

@@ -26,11 +26,11 @@ fn live(world: &mut World, records: u64, fault: Option<SimFault>) -> Result<(), 
             return Err(format!("no progress: {appended} records in {lives} lives"));
         }
         if let Some(fault) = fault {
-            let (at, sticky) = (1 + world.rng.below(400), world.rng.coin());
+            let (at, sticky) = (1 + world.rng.below(150), world.rng.coin());
             world.disk.plan(FaultPlan { fault, at, sticky });
         }
         let before = world.log().watermarks().appended;
-        for _ in 0..world.rng.below(4000) {
+        for _ in 0..world.rng.below(400) {
             if world.disk.fired() && world.rng.one_in(40) {
                 break;
             }
@@ -150,6 +150,25 @@ fn a_log_that_forgets_to_sync_is_found_out() {
 #[test]
 fn a_log_that_forgets_to_sync_the_directory_is_found_out() {
     assert!(found(PlantedBug::DirectorySyncForgotten, 20) >= 10);
+}
+
+#[test]
+fn random_lives_come_everywhere() {
+    let lived = |fault| {
+        let mut world = World::new(11, SMALL);
+        live(&mut world, 10 * RECORDS, fault).unwrap();
+        world.lived
+    };
+    let quiet = lived(None);
+    for count in [quiet.rotations, quiet.retired, quiet.torn_tails, quiet.skipped, quiet.clean] {
+        assert!(count >= 5, "{quiet:?}");
+    }
+    assert_eq!((quiet.poisoned, quiet.space_faults, quiet.short_writes), (0, 0, 0));
+    let dark = lived(Some(SimFault::PowerOff));
+    assert!(dark.unsealed >= 5 && dark.poisoned >= 5, "{dark:?}");
+    assert!(lived(Some(SimFault::Io)).poisoned >= 5);
+    assert!(lived(Some(SimFault::NoSpace)).space_faults >= 5);
+    assert!(lived(Some(SimFault::Short)).short_writes >= 5);
 }
 
 #[test]

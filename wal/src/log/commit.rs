@@ -97,6 +97,7 @@ impl Log {
             },
             (commit, done) => panic!("{done:?} answers no request, {commit:?} is out"),
         }
+        self.assert_consistent();
     }
 
     fn next_of_idle(&mut self) -> Option<CommitIo> {
@@ -154,6 +155,8 @@ impl Log {
     fn take_group(&mut self) -> (Flight, AlignedBuf) {
         let free = self.free.take().expect("the second buffer is free while no write is out");
         let group = std::mem::replace(&mut self.open, Group::new(free, self.appended.next()));
+        // This frame vouches as well as a watermark would, and whoever appends does not rest.
+        self.watermark_asked = false;
         let (frame_bytes, last) = (group.frame_bytes(), group.last());
         let (buffer, chain) = group.seal(&self.active.key, self.active.chain, self.durable);
         let flight = Flight {

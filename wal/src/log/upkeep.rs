@@ -2,10 +2,12 @@
 //!
 //! Promises: a next segment is ready before the active one is full, as long as there is space,
 //! and zeroed as far as time allowed; nobody waits for zeroes. A segment retires only after the
-//! note of the checkpoint that covers it is durable. Invariants: one request out at a time, so
-//! segments leave in order, each durably. Fails by: poison, except where only the future is at
-//! stake: a spare that cannot be made is remembered (`space_fault`) and tried again when the driver
-//! says so. Not here: the active segment (`commit`), performing (`lane`). Source: see `retire`.
+//! note of the checkpoint that covers it is durable.
+//! Invariants: one request out at a time, so segments leave in order, each durably.
+//! Fails by: poison, except where only the future is at stake: a file that cannot be made is
+//! remembered (`space_fault`) and tried again when the driver says so.
+//! Not here: the active segment (`commit`), performing (`lane`).
+//! Source: see `retire`.
 
 use super::{Closing, Log};
 use crate::aligned::AlignedBuf;
@@ -81,6 +83,7 @@ impl Log {
             Ok(()) => self.upkeep_succeeded(&upkeep),
             Err(fault) => self.upkeep_failed(&upkeep, fault),
         }
+        self.assert_consistent();
     }
 
     fn upkeep_succeeded(&mut self, upkeep: &Upkeep) {

@@ -62,12 +62,12 @@ pub(super) fn path(directory: &Path, name: FileName) -> PathBuf {
     directory.join(name.to_string())
 }
 
-/// Options with which every file is opened, `direct` adding `O_DIRECT`.
+/// Options with which every file is opened for reading, `direct` adding `O_DIRECT`.
 pub(super) fn options(direct: bool) -> OpenOptions {
     // The standard library adds `O_CLOEXEC` itself.
     let flags = if direct { OFlags::NOFOLLOW | OFlags::DIRECT } else { OFlags::NOFOLLOW };
     let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(FILE_MODE).custom_flags(flags.bits().cast_signed());
+    options.read(true).mode(FILE_MODE).custom_flags(flags.bits().cast_signed());
     options
 }
 

@@ -53,7 +53,8 @@ impl Dma {
     }
 
     async fn meet(&self, probe: FileName) -> io::Result<()> {
-        let mut file = directory::options(false).create(true).open(self.path(probe))?;
+        let mut options = directory::options(false);
+        let mut file = options.write(true).create(true).open(self.path(probe))?;
         file.write_all(&[0; BLOCK_BYTES])?;
         file.sync_all()?;
         let met = self.open_with(probe, false).await?;

@@ -19,12 +19,14 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::{FileName, Listed, Storage, directory};
+use crate::limits::BLOCK_BYTES;
 
 /// A directory of log files, used through blocking system calls.
 #[derive(Clone, Debug)]
 pub struct Threads {
     directory: PathBuf,
     direct: bool,
+    writable: bool,
 }
 
 impl Threads {
@@ -37,20 +39,21 @@ impl Threads {
     pub fn open(directory: &Path) -> io::Result<Self> {
         directory::ensure(directory)?;
         let direct = takes_direct(directory)?;
-        Ok(Self { directory: directory.to_owned(), direct })
+        Ok(Self { directory: directory.to_owned(), direct, writable: true })
     }
 
-    /// The storage in a directory that must exist, without writing to it: for looking only.
+    /// The storage in a directory that must exist, for looking only: nothing is written, and
+    /// reading is all the permission it takes.
     ///
     /// # Errors
     ///
-    /// When there is no such directory.
+    /// When there is no such directory, or it is a symbolic link.
     pub fn open_existing(directory: &Path) -> io::Result<Self> {
         if !fs::symlink_metadata(directory)?.is_dir() {
             let text = format!("{} is not a directory of its own", directory.display());
             return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
         }
-        Ok(Self { directory: directory.to_owned(), direct: false })
+        Ok(Self { directory: directory.to_owned(), direct: false, writable: false })
     }
 
     /// Whether writes go past the page cache. Where they do not (tmpfs, some network and overlay
@@ -69,7 +72,8 @@ impl Threads {
 fn takes_direct(directory: &Path) -> io::Result<bool> {
     // A temporary name: should the process die here, recovery removes it.
     let probe = directory::path(directory, FileName::Temp(u64::MAX));
-    let opened = directory::options(true).create(true).truncate(true).open(&probe);
+    let mut options = directory::options(true);
+    let opened = options.write(true).create(true).truncate(true).open(&probe);
     match opened {
         Ok(_) => fs::remove_file(&probe).map(|()| true),
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
@@ -91,11 +95,12 @@ impl Storage for Threads {
     }
 
     async fn create(&self, name: FileName) -> io::Result<File> {
-        directory::options(self.direct).create_new(true).open(self.path(name))
+        let mut options = directory::options(self.direct);
+        options.write(self.writable).create_new(true).open(self.path(name))
     }
 
     async fn open(&self, name: FileName) -> io::Result<File> {
-        let file = directory::options(self.direct).open(self.path(name))?;
+        let file = directory::options(self.direct).write(self.writable).open(self.path(name))?;
         if !file.metadata()?.is_file() {
             let text = format!("{name} is not a regular file");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -112,10 +117,12 @@ impl Storage for Threads {
     }
 
     async fn read_at(&self, file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        debug_assert!(into.as_ptr().addr().is_multiple_of(BLOCK_BYTES), "aligned for direct I/O");
         uninterrupted(|| file.read_at(into, offset))
     }
 
     async fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        debug_assert!(bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES), "aligned for direct I/O");
         uninterrupted(|| file.write_at(bytes, offset))
     }
 
@@ -140,7 +147,7 @@ impl Storage for Threads {
     }
 }
 
-/// Repeats a call that a signal interrupted before it did anything.
+/// Repeats a call that was interrupted before it did anything.
 fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -157,7 +164,6 @@ mod tests {
     use super::*;
     use crate::aligned::AlignedBuf;
     use crate::blocking::ready;
-    use crate::limits::BLOCK_BYTES;
 
     #[test]
     fn a_file_is_private_and_keeps_what_is_written() {
@@ -195,6 +201,23 @@ mod tests {
         ready(storage.create(FileName::Temp(1))).unwrap();
         let error = ready(storage.create(FileName::Temp(1))).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_storage_for_looking_changes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let name = FileName::Segment(1);
+        let storage = Threads::open(home.path()).unwrap();
+        let file = ready(storage.create(name)).unwrap();
+        ready(storage.write_at(&file, 0, &AlignedBuf::zeroed(BLOCK_BYTES))).unwrap();
+
+        let looking = Threads::open_existing(home.path()).unwrap();
+        let file = ready(looking.open(name)).unwrap();
+        let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
+        assert_eq!(ready(looking.read_at(&file, 0, &mut block)).unwrap(), BLOCK_BYTES);
+        assert!(ready(looking.write_at(&file, 0, &block)).is_err());
+        assert!(ready(looking.create(FileName::Segment(2))).is_err());
+        assert!(Threads::open_existing(&home.path().join("none")).is_err());
     }
 
     #[test]

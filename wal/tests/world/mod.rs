@@ -63,6 +63,21 @@ pub(crate) struct World {
     pub(crate) made: bool,
     pub(crate) running: Option<Running>,
     pub(crate) last_report: RecoveryReport,
+    pub(crate) lived: Lived,
+}
+
+/// What has happened in a world's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lived {
+    pub(crate) rotations: u64,
+    pub(crate) retired: u64,
+    pub(crate) short_writes: u64,
+    pub(crate) space_faults: u64,
+    pub(crate) poisoned: u64,
+    pub(crate) torn_tails: u64,
+    pub(crate) unsealed: u64,
+    pub(crate) skipped: u64,
+    pub(crate) clean: u64,
 }
 
 /// A request on its way, or its answer on the way back.
@@ -115,6 +130,7 @@ impl World {
             made: false,
             running: None,
             last_report: RecoveryReport::default(),
+            lived: Lived::default(),
         }
     }
 
@@ -128,6 +144,10 @@ impl World {
         let replayed = replayed.map_err(NotOpen::Recover)?;
         self.check(&seen, &replayed.report, promised).map_err(NotOpen::Violated)?;
         self.last_report = replayed.report;
+        self.lived.torn_tails += u64::from(replayed.report.truncated_bytes > 0);
+        self.lived.unsealed += replayed.report.unsealed_segments;
+        self.lived.skipped += replayed.report.skipped_segments;
+        self.lived.clean += u64::from(replayed.report.clean_shutdown);
         let last = replayed.report.last;
         self.model.retain(|batch| batch.first <= last);
         let mut epochs = [0; 32];
@@ -240,7 +260,14 @@ impl World {
 
     /// Ends the running log. Gives what the crash must spare.
     pub(crate) fn crash(&mut self, crash: Crash) -> Lsn {
-        self.running = None;
+        if let Some(Running { log, .. }) = self.running.take() {
+            let stats = log.stats();
+            self.lived.rotations += stats.rotations;
+            self.lived.retired += stats.retired;
+            self.lived.short_writes += stats.short_writes;
+            self.lived.space_faults += stats.space_faults;
+            self.lived.poisoned += u64::from(log.poison().is_some());
+        }
         match crash {
             Crash::Kill => {
                 self.disk = self.disk.kill();
