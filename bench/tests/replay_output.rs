@@ -16,7 +16,8 @@ struct Bench {
 impl Bench {
     fn with(trace: &str) -> Self {
         let folder = tempfile::tempdir().expect("it works in a folder of our own");
-        fs::write(folder.path().join("schema.toml"), SCHEMA).expect("it works in a folder of our own");
+        fs::write(folder.path().join("schema.toml"), SCHEMA)
+            .expect("it works in a folder of our own");
         fs::write(folder.path().join("trace.csv"), trace).expect("it works in a folder of our own");
         Self { folder }
     }

@@ -70,7 +70,8 @@ pub(super) fn run(
             team.batches.push(batches);
             let recording = move || record(recorder, &inbox, &refuse);
             let thread = thread::Builder::new().name("recorder".into());
-            team.threads.push(thread.spawn_scoped(scope, recording).map_err(not_started)?);
+            team.threads
+                .push(thread.spawn_scoped(scope, recording).map_err(|error| not_started(&error))?);
         }
         drop(refuse);
         let mut feed = Feed {
@@ -90,7 +91,7 @@ pub(super) fn run(
     })
 }
 
-fn not_started(error: io::Error) -> Fault {
+fn not_started(error: &io::Error) -> Fault {
     Fault::environment(format!(
         "cannot start a recording thread: {error}; ask for fewer producers or raise `ulimit -u`"
     ))
