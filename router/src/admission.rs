@@ -52,13 +52,15 @@ pub struct Rejected {
     pub weight: u64,
     /// For a time too far ahead.
     pub future: u64,
+    /// Because their shard was at its memory limit.
+    pub memory_limit: u64,
 }
 
 impl Rejected {
     /// All of them.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.unknown_signal + self.weight + self.future
+        self.unknown_signal + self.weight + self.future + self.memory_limit
     }
 }
 
@@ -68,6 +70,7 @@ pub struct RejectionCounters {
     unknown_signal: AtomicU64,
     weight: AtomicU64,
     future: AtomicU64,
+    memory_limit: AtomicU64,
 }
 
 impl RejectionCounters {
@@ -78,6 +81,7 @@ impl RejectionCounters {
             unknown_signal: self.unknown_signal.load(Ordering::Relaxed),
             weight: self.weight.load(Ordering::Relaxed),
             future: self.future.load(Ordering::Relaxed),
+            memory_limit: self.memory_limit.load(Ordering::Relaxed),
         }
     }
 
@@ -126,6 +130,12 @@ impl Admission {
             self.rejected.count(reason);
         }
         admitted
+    }
+
+    /// Counts an event that its shard has no memory for.
+    #[cold]
+    pub(crate) fn refuse_for_memory(&self) {
+        self.rejected.memory_limit.fetch_add(1, Ordering::Relaxed);
     }
 
     #[inline]

@@ -2,7 +2,8 @@
 //!
 //! Promises: an event that is not taken comes back with the reason; events of one producer for one
 //! entity arrive in the order they were offered; a batch stops at the first event that is not
-//! taken, and all before it are.
+//! taken, and all before it are. An event that races the closing of its shard is taken or comes
+//! back, never neither.
 
 use crate::{Admission, Placement, Rejection};
 use ebbtide_shard::lane::{EventSender, event_lane};
@@ -124,7 +125,8 @@ impl EventRouter {
         Ok(Self { placement, key, admission, lanes: lanes.into(), touched })
     }
 
-    /// Offers one event; never blocks.
+    /// Offers one event; never blocks, except while its shard is closing: then it waits for what
+    /// the shard still takes.
     ///
     /// # Errors
     ///
@@ -132,7 +134,11 @@ impl EventRouter {
     #[inline]
     pub fn offer(&mut self, event: Event) -> Result<Ticket, OfferError> {
         let ticket = self.place(event)?;
-        self.lanes[ticket.shard].port().doorbell().ring();
+        let port = self.lanes[ticket.shard].port();
+        port.doorbell().ring();
+        if port.gate() == Gate::Closed && self.settled(ticket.shard) < ticket.number {
+            return Err(OfferError::Down { event, down: self.down(ticket.shard) });
+        }
         Ok(ticket)
     }
 
@@ -151,12 +157,19 @@ impl EventRouter {
             }
             taken += 1;
         }
+        let mut closed = false;
         for (lane, touched) in self.lanes.iter().zip(&mut self.touched) {
             if std::mem::take(touched) {
                 lane.port().doorbell().ring();
+                closed |= lane.port().gate() == Gate::Closed;
             }
         }
-        (taken, stopped)
+        match if closed { self.first_lost(&events[..taken]) } else { None } {
+            Some((lost, shard)) => {
+                (lost, Some(OfferError::Down { event: events[lost], down: self.down(shard) }))
+            }
+            None => (taken, stopped),
+        }
     }
 
     /// The ticket of the last event offered to each shard that was offered any.
@@ -182,6 +195,41 @@ impl EventRouter {
         Ticket { shard, number: self.lanes[shard].applied().reached() + 1 }
     }
 
+    /// Of events just placed, the first that a closing shard did not take any more, and which
+    /// shard.
+    #[cold]
+    fn first_lost(&self, placed: &[Event]) -> Option<(usize, usize)> {
+        let shard_of = |event: &Event| self.placement.shard(self.key.hash(event.entity));
+        let mut next: Vec<u64> = self.lanes.iter().map(|lane| lane.offered() + 1).collect();
+        for event in placed {
+            next[shard_of(event)] -= 1;
+        }
+        for (index, shard) in placed.iter().map(shard_of).enumerate() {
+            let number = next[shard];
+            next[shard] += 1;
+            let closed = self.lanes[shard].port().gate() == Gate::Closed;
+            if closed && self.settled(shard) < number {
+                return Some((index, shard));
+            }
+        }
+        None
+    }
+
+    /// How many of its lane's events a shard that closes has applied, once it has taken all it
+    /// will. It is about to: its last batches are what this waits for.
+    #[cold]
+    fn settled(&self, shard: usize) -> u64 {
+        let lane = &self.lanes[shard];
+        while !lane.applied().is_abandoned() && lane.applied().reached() < lane.offered() {
+            std::thread::yield_now();
+        }
+        lane.applied().reached()
+    }
+
+    fn down(&self, shard: usize) -> ShardDown {
+        self.lanes[shard].port().why_down()
+    }
+
     #[inline]
     fn place(&mut self, event: Event) -> Result<Ticket, OfferError> {
         let weight = match self.admission.admit(&event) {
@@ -193,9 +241,12 @@ impl EventRouter {
         let lane = &mut self.lanes[shard];
         match lane.port().gate() {
             Gate::Open => {}
-            Gate::MemoryFull => return Err(OfferError::MemoryLimit { event, shard }),
+            Gate::MemoryFull => {
+                self.admission.refuse_for_memory();
+                return Err(OfferError::MemoryLimit { event, shard });
+            }
             Gate::Closed => {
-                return Err(OfferError::Down { event, down: lane.port().why_down() });
+                return Err(OfferError::Down { event, down: self.down(shard) });
             }
         }
         let Event { entity, signal, time, .. } = event;

@@ -7,7 +7,7 @@ use crate::doorbell::Doorbell;
 use crate::lane::{EventInbox, RequestInbox};
 use crate::local::LocalShard;
 use crate::metrics::ShardCounters;
-use crate::primitives::{AtomicBool, AtomicU8, Mutex, Ordering, lock};
+use crate::primitives::{AtomicBool, AtomicU8, Mutex, Ordering, fence, lock};
 use std::sync::{Arc, OnceLock};
 
 /// A shard answers no more.
@@ -128,8 +128,13 @@ impl ShardPort {
     }
 
     /// Tells the shard to take what is in its rings and end; nothing new is let in from now on.
+    ///
+    /// A producer that pushes, rings and then still finds the gate open knows its event will be
+    /// taken: the fence here and the one in the doorbell order its push before the shard's last
+    /// look.
     pub fn begin_close(&self) {
         self.gate.store(CLOSED, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         let _already_gone = self.post(Mail::Close);
     }
 

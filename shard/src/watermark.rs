@@ -39,6 +39,13 @@ impl Watermark {
         self.reached.load(Ordering::Acquire)
     }
 
+    /// Whether it will move no further. What it has reached by then is seen by a look after this
+    /// one.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
     /// Moves it to `to`. One thread only: the one that makes the progress.
     #[inline]
     pub fn advance(&self, to: u64) {
@@ -77,7 +84,7 @@ impl Watermark {
 
     fn settled(&self, number: u64) -> Poll<Result<(), Abandoned>> {
         // Abandoned is looked at first: progress made before it is then seen as well.
-        let abandoned = self.abandoned.load(Ordering::Acquire);
+        let abandoned = self.is_abandoned();
         if self.reached() >= number {
             Poll::Ready(Ok(()))
         } else if abandoned {

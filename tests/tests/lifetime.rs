@@ -244,6 +244,45 @@ fn closing_while_others_record_tells_each_of_them() {
     }
 }
 
+/// An event pushed between a shard's last look and its end was accepted and never applied.
+#[test]
+fn an_event_that_races_the_close_is_applied_or_comes_back() {
+    for setting in with_shards(2) {
+        for round in 0..40 {
+            let engine = setting.open();
+            let recorders: Vec<_> = (0..4)
+                .map(|recorder| {
+                    let mut producer = engine.producer().unwrap();
+                    thread::spawn(move || {
+                        let batch = [at(EntityId(recorder), 1); 7];
+                        let mut taken = 0;
+                        loop {
+                            let (more, stopped) = if recorder % 2 == 0 {
+                                let offer = producer.offer(at(EntityId(taken % 50), 1));
+                                (u64::from(offer.is_ok()), offer.err())
+                            } else {
+                                let offer = producer.offer_batch(&batch);
+                                (offer.taken as u64, offer.stopped)
+                            };
+                            taken += more;
+                            match stopped {
+                                None => {}
+                                Some(OfferError::Full { .. }) => thread::yield_now(),
+                                Some(OfferError::Down { .. }) => return taken,
+                                Some(other) => panic!("{other}"),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_micros(200 + 50 * round));
+            engine.close(PATIENCE).unwrap();
+            let taken: u64 = recorders.into_iter().map(|one| one.join().unwrap()).sum();
+            assert_eq!(engine.metrics().events_applied(), taken, "{setting}, round {round}");
+        }
+    }
+}
+
 #[test]
 fn dropping_an_engine_ends_its_shards() {
     for setting in with_shards(2) {

@@ -24,8 +24,10 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
     let Run { job: Job { name, core, idle, build }, started, ending } = run;
     let body = move || {
         let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
+        // A shard that cannot be built has not started.
+        let shard = build();
         if pinned && started.send(()).is_ok() {
-            block_on_ticking(shard_loop::drive(build(), idle, ThreadPace), TICK);
+            block_on_ticking(shard_loop::drive(shard, idle, ThreadPace), TICK);
         }
         drop(ending);
     };

@@ -22,8 +22,10 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name(&name)
         .spawn(move || async move {
+            // A shard that cannot be built has not started.
+            let shard = build();
             if started.send(()).is_ok() {
-                shard_loop::drive(build(), idle, UringPace).await;
+                shard_loop::drive(shard, idle, UringPace).await;
             }
             drop(ending);
         })
