@@ -15,7 +15,7 @@ use crate::local::LocalShard;
 use crate::port::{Mail, ShardDown, ShardPort};
 use crate::record;
 use crate::request::{Reply, Request};
-use crate::{Materializer, RoutedEvent, SignalLedger};
+use crate::{RoutedEvent, SignalLedger};
 use ebbtide_wal::{AppendError, WalWriter};
 use std::sync::Arc;
 
@@ -206,7 +206,7 @@ fn apply<W: WalWriter>(
     let count = u32::try_from(records.len() / record::RECORD_BYTES).unwrap_or(u32::MAX);
     if count > 0 {
         wal.append(records, count)?;
-        runs.into_iter().flatten().for_each(|event| ledger.on_event(event));
+        runs.into_iter().for_each(|run| ledger.apply_batch(run));
     }
     Ok(())
 }

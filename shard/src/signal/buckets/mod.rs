@@ -24,6 +24,7 @@ mod slab;
 use super::window::{HOURS, MINUTES, Ring, Window};
 use crate::Timestamp;
 use crate::limits::BUCKETS;
+use crate::prefetch::prefetch;
 use dense::Dense;
 use packed::Packed;
 use slab::Slab;
@@ -176,6 +177,12 @@ impl BucketStore {
     pub fn count(&self, at: BucketRef, head: Timestamp, window: &Window, now: Timestamp) -> u64 {
         let [first, second] = window.positions(head, now);
         on_block!(self, at, get, |block| block.sum(first) + block.sum(second), none: 0)
+    }
+
+    /// Asks for the cache line that counting at `at` begins with.
+    #[inline]
+    pub fn fetch(&self, at: BucketRef) {
+        on_block!(self, at, get, |block| prefetch(block), none: ());
     }
 
     /// All counters at `at`, written out.
