@@ -16,8 +16,6 @@
 //! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock,
 //! opens a file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
 
-#![forbid(unsafe_code)]
-
 pub mod doorbell;
 pub mod event;
 pub mod hash;
@@ -29,6 +27,7 @@ pub mod materializer;
 pub mod metrics;
 pub mod model;
 pub mod port;
+pub mod prefetch;
 mod primitives;
 pub mod reading;
 pub mod record;

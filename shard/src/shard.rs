@@ -15,7 +15,7 @@ use crate::local::LocalShard;
 use crate::port::{Mail, ShardDown, ShardPort};
 use crate::record;
 use crate::request::{Reply, Request};
-use crate::{Materializer, RoutedEvent, SignalLedger};
+use crate::{RoutedEvent, SignalLedger};
 use ebbtide_wal::{AppendError, WalWriter};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -208,7 +208,9 @@ fn apply<W: WalWriter>(
     let count = u32::try_from(records.len() / record::RECORD_BYTES).unwrap_or(u32::MAX);
     if count > 0 {
         wal.append(records, count)?;
-        runs.into_iter().flatten().for_each(|event| ledger.on_event(event));
+        for run in runs {
+            ledger.apply_batch(run);
+        }
     }
     Ok(())
 }

@@ -1,13 +1,17 @@
 //! The ledger's table with nothing in it: what the way to a state costs, without the signal.
 //!
-//! Promises: partitions, slots of one cache line, order of search and growth are those of the
-//! ledger's table, and so are the lines of counts beside it; only what is done there is less.
+//! Promises: partitions, slots of one cache line, order of search, growth and what is fetched ahead
+//! are those of the ledger's table, and so are the lines of counts beside it; only what is done
+//! there is less.
 
 use ebbtide_shard::RoutedEvent;
 use ebbtide_shard::limits::{PARTITION_BITS, PARTITIONS};
+use ebbtide_shard::prefetch::prefetch;
 
 /// Blocks of counts allocated together.
-const CHUNK_BLOCKS: usize = 64;
+const CHUNK_BLOCKS: usize = 4096;
+/// Events whose lines are asked for together.
+const GROUP: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -58,24 +62,51 @@ impl BareTable {
 
     /// Adds one to the counter of each event's entity.
     pub(super) fn increment(&mut self, events: &[RoutedEvent]) {
-        for event in events {
-            let partition = &mut self.partitions[event.hash.partition()];
-            if let Some(slot) = partition.find(event) {
-                partition.slots[slot].count += 1;
+        let mut ahead = events.chunks(GROUP);
+        self.fetch_slots(ahead.next());
+        for group in events.chunks(GROUP) {
+            self.fetch_slots(ahead.next());
+            for event in group {
+                let partition = &mut self.partitions[event.hash.partition()];
+                if let Some(slot) = partition.find(event) {
+                    partition.slots[slot].count += 1;
+                }
             }
         }
     }
 
     /// Reads the line of each event's entity and the line of its counts, and changes nothing.
     pub(super) fn touch(&self, events: &[RoutedEvent]) -> u64 {
-        let touch = |event: &RoutedEvent| {
-            let partition = &self.partitions[event.hash.partition()];
-            partition.find(event).map_or(0, |slot| {
-                let block = partition.slots[slot].block as usize;
-                self.chunks[block / CHUNK_BLOCKS][block % CHUNK_BLOCKS].0[0]
-            })
-        };
-        events.iter().map(touch).sum()
+        let mut first_ahead = events.chunks(GROUP);
+        let mut second_ahead = events.chunks(GROUP);
+        self.fetch_slots(first_ahead.next());
+        self.fetch_slots(first_ahead.next());
+        self.fetch_blocks(second_ahead.next());
+        let mut sum = 0;
+        for group in events.chunks(GROUP) {
+            self.fetch_slots(first_ahead.next());
+            self.fetch_blocks(second_ahead.next());
+            sum += group.iter().filter_map(|event| self.block(event)).map(|b| b.0[0]).sum::<u64>();
+        }
+        sum
+    }
+
+    fn fetch_slots(&self, group: Option<&[RoutedEvent]>) {
+        for event in group.unwrap_or_default() {
+            let slots = &self.partitions[event.hash.partition()].slots;
+            slots.get(place(start_of(event), slots.len())).into_iter().for_each(prefetch);
+        }
+    }
+
+    fn fetch_blocks(&self, group: Option<&[RoutedEvent]>) {
+        group.unwrap_or_default().iter().filter_map(|event| self.block(event)).for_each(prefetch);
+    }
+
+    #[inline]
+    fn block(&self, event: &RoutedEvent) -> Option<&Block> {
+        let partition = &self.partitions[event.hash.partition()];
+        let block = partition.slots[partition.find(event)?].block as usize;
+        Some(&self.chunks[block / CHUNK_BLOCKS][block % CHUNK_BLOCKS])
     }
 }
 
@@ -124,7 +155,7 @@ fn start_of(event: &RoutedEvent) -> u32 {
 
 #[inline]
 fn place(start: u32, slots: usize) -> usize {
-    usize::try_from((u64::from(start) * slots as u64) >> 32).unwrap_or_default()
+    usize::try_from(u64::from(start) * slots as u64 >> 32).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::criteria::GROWTH_STALL;
 use super::measure::median;
-use super::tables::{Decays, apply, batches, ledgers};
+use super::tables::{Decays, batches, ledgers};
 use super::workload::{START_NS, one_each};
 use super::{Effort, Run, cores};
 use crate::fault::Fault;
@@ -22,7 +22,7 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
             let mut times_us: Vec<f64> = batches
                 .map(|batch| {
                     let begun = Instant::now();
-                    apply(&mut ledger, &batch);
+                    ledger.apply_batch(&batch);
                     begun.elapsed().as_secs_f64() * 1e6
                 })
                 .collect();

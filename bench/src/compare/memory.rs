@@ -3,7 +3,7 @@
 
 use super::Run;
 use super::criteria::{MEMORY_SPARSE, MEMORY_TRACE};
-use super::tables::{Decays, KEY, apply, batches, ledgers};
+use super::tables::{Decays, KEY, batches, ledgers};
 use super::workload::{START_NS, one_each};
 use crate::fault::Fault;
 use crate::rivals::SharedMap;
@@ -46,7 +46,7 @@ fn sparse_bytes(entities: u64) -> Result<f64, Fault> {
     // An event an hour, so that at the end one minute and one hour less than all events are in use.
     for hour in 0..SPARSE_BUCKETS - 1 {
         for batch in batches(one_each(entities, START_NS + hour * HOUR_NS)) {
-            apply(&mut ledger, &batch);
+            ledger.apply_batch(&batch);
         }
     }
     Ok(bytes_per_pair(&ledger))

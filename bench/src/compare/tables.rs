@@ -5,7 +5,7 @@ use super::workload::{START_NS, Stream, one_each};
 use crate::fault::Fault;
 use crate::rivals::SharedMap;
 use ebbtide_shard::limits::{BATCH_EVENTS_MAX, PARTITIONS};
-use ebbtide_shard::{Materializer as _, PartitionKey, RoutedEvent, Schema, SignalLedger};
+use ebbtide_shard::{PartitionKey, RoutedEvent, Schema, SignalLedger};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,11 +108,11 @@ impl Tables {
         let mut tables = Self { map, ledger, halves, entities, now_ns: START_NS };
         for batch in history(entities, START_NS) {
             record(&tables.map, &batch);
-            apply(&mut tables.ledger, &batch);
+            tables.ledger.apply_batch(&batch);
             for half in &mut tables.halves {
                 let own = |event: &&RoutedEvent| half.owns(event.hash);
                 let own: Vec<_> = batch.iter().filter(own).copied().collect();
-                apply(half, &own);
+                half.apply_batch(&own);
             }
         }
         Ok(tables)
@@ -139,16 +139,7 @@ impl Tables {
 
 /// Applies events in batches as large as a shard's.
 pub(super) fn apply_batches(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
-    for batch in events.chunks(BATCH_EVENTS_MAX) {
-        apply(ledger, batch);
-    }
-}
-
-/// Applies one batch, as a shard does.
-pub(super) fn apply(ledger: &mut SignalLedger, batch: &[RoutedEvent]) {
-    for event in batch {
-        ledger.on_event(event);
-    }
+    events.chunks(BATCH_EVENTS_MAX).for_each(|batch| ledger.apply_batch(batch));
 }
 
 /// Records events in the rival.

@@ -10,6 +10,8 @@
 //! same bits. Growth rehashes one partition at a time. Not here: rings and threads
 //! ([`crate::shard`]), what a score is ([`crate::signal`]).
 
+mod apply;
+mod front;
 mod table;
 mod top;
 
@@ -17,14 +19,14 @@ use crate::limits::PARTITIONS;
 use crate::signal::buckets::BucketStore;
 use crate::signal::hot::HotSignalState;
 use crate::{
-    EntityHash, EntityId, Feature, Materializer, PartitionKey, RoutedEvent, Schema, SignalId,
-    SignalReading, Timestamp, TopEntry,
+    EntityHash, EntityId, Feature, PartitionKey, Schema, SignalId, SignalReading, Timestamp,
+    TopEntry,
 };
-use std::cmp::Reverse;
+use front::Front;
 use std::ops::Range;
 use std::sync::Arc;
 use table::Table;
-use top::{TopKey, TopList};
+use top::TopList;
 
 /// One shard's signals.
 ///
@@ -51,38 +53,10 @@ pub struct SignalLedger {
     buckets: BucketStore,
     /// One list per half-life of each signal type.
     tops: Box<[Vec<TopList>]>,
+    /// One for each signal type.
+    fronts: Box<[Front]>,
     pairs: usize,
     hot_bytes: usize,
-}
-
-impl Materializer for SignalLedger {
-    #[inline]
-    fn on_event(&mut self, event: &RoutedEvent) {
-        let &RoutedEvent { entity, time, weight, hash, signal } = event;
-        let half_lives = self.schema.def(signal).half_lives();
-        let table = &mut self.tables[hash.partition() - self.first_partition];
-        let (pairs, bytes) = (table.len(), table.memory_bytes());
-        let state = table.entry(hash, (entity, signal, time), |entity| self.key.hash(entity));
-        let head = state.last_update();
-        if !self.buckets.record(state.buckets_mut(), head, time) {
-            state.set_saturated();
-        }
-        state.add(half_lives, time, weight);
-
-        let mut full = false;
-        for (k, half_life) in half_lives.iter().enumerate() {
-            let top = &mut self.tops[signal.index()][k];
-            if !state.is_ranked(k) && top.admits((state.rank(k, half_life), Reverse(entity))) {
-                state.set_ranked(k, true);
-                full |= top.enter(entity);
-            }
-        }
-        self.pairs += table.len() - pairs;
-        self.hot_bytes += table.memory_bytes() - bytes;
-        if full {
-            self.cut_rankings(signal);
-        }
-    }
 }
 
 impl SignalLedger {
@@ -99,8 +73,9 @@ impl SignalLedger {
             .signals()
             .map(|(_, def)| def.half_lives().iter().map(|_| TopList::default()).collect())
             .collect();
+        let fronts = vec![Front::NOWHERE; schema.signals().len()].into();
         let (first_partition, buckets) = (partitions.start, BucketStore::default());
-        Self { schema, key, first_partition, tables, buckets, tops, pairs: 0, hot_bytes: 0 }
+        Self { schema, key, first_partition, tables, buckets, tops, fronts, pairs: 0, hot_bytes: 0 }
     }
 
     /// The schema of the signals held.
@@ -237,31 +212,6 @@ impl SignalLedger {
             Feature::Count { window, .. } => count(window) as f64,
             Feature::Velocity { window, .. } => def.windows()[window].velocity(count(window)),
             Feature::AllTime { .. } => state.all_time() as f64,
-        }
-    }
-
-    /// Cuts the rankings of a signal type that are full back to their best.
-    #[cold]
-    fn cut_rankings(&mut self, signal: SignalId) {
-        let half_lives = self.schema.def(signal).half_lives();
-        for (k, half_life) in half_lives.iter().enumerate() {
-            let top = &mut self.tops[signal.index()][k];
-            if top.candidates().len() < crate::limits::TOP_CANDIDATES_MAX {
-                continue;
-            }
-            let (tables, key, first) = (&mut self.tables, &self.key, self.first_partition);
-            let gone = top.keep_best(|entity| -> TopKey {
-                let hash = key.hash(entity);
-                let state = tables[hash.partition() - first].get(hash, entity, signal);
-                (state.map_or(0, |state| state.rank(k, half_life)), Reverse(entity))
-            });
-            for entity in gone {
-                let hash = key.hash(entity);
-                let table = &mut tables[hash.partition() - first];
-                if let Some(state) = table.get_mut(hash, entity, signal) {
-                    state.set_ranked(k, false);
-                }
-            }
         }
     }
 }

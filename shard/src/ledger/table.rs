@@ -5,8 +5,9 @@
 //! Invariants: an occupied slot is reached from its start without crossing a free one; nothing is
 //! ever removed; at most three quarters of the slots are taken once there are more than four.
 
+use crate::prefetch::prefetch;
 use crate::signal::hot::HotSignalState;
-use crate::{EntityHash, EntityId, SignalId, Timestamp};
+use crate::{EntityHash, EntityId, RoutedEvent, SignalId, Timestamp};
 
 /// The hot states of the pairs of one partition.
 #[derive(Debug, Default)]
@@ -50,17 +51,15 @@ impl Table {
         }
     }
 
-    /// The state of a pair; a new one that begins at `time` if it was never seen. `rehash` gives
-    /// the hash of an entity again when the table has to grow.
-    #[inline]
+    /// The slot of an event's pair; a new one that begins with the event if it was never seen.
+    /// `rehash` gives the hash of an entity again when the table has to grow.
     pub(super) fn entry(
         &mut self,
-        hash: EntityHash,
-        key: (EntityId, SignalId, Timestamp),
+        event: &RoutedEvent,
         rehash: impl Fn(EntityId) -> EntityHash,
-    ) -> &mut HotSignalState {
-        let (entity, signal, time) = key;
-        let slot = match self.find(hash, entity, signal) {
+    ) -> usize {
+        let &RoutedEvent { hash, entity, signal, time, .. } = event;
+        match self.find(hash, entity, signal) {
             Found::Here(slot) => slot,
             Found::Free(slot) if self.has_room() => self.take(slot, entity, signal, time),
             Found::Free(_) | Found::Nowhere => {
@@ -68,7 +67,41 @@ impl Table {
                 let slot = self.first_free(hash, signal);
                 self.take(slot, entity, signal, time)
             }
-        };
+        }
+    }
+
+    /// The slot where the search for an event's pair begins.
+    #[inline]
+    pub(super) fn start(&self, event: &RoutedEvent) -> usize {
+        event.hash.slot(event.signal, self.slots.len())
+    }
+
+    /// Asks for the cache line where the search for an event's pair begins.
+    #[inline]
+    pub(super) fn fetch(&self, event: &RoutedEvent) {
+        if let Some(state) = self.slots.get(self.start(event)) {
+            prefetch(state);
+        }
+    }
+
+    /// The slot where the search for an event's pair ends, or just any.
+    #[inline]
+    pub(super) fn seek(&self, event: &RoutedEvent) -> usize {
+        match self.find(event.hash, event.entity, event.signal) {
+            Found::Here(slot) | Found::Free(slot) => slot,
+            Found::Nowhere => 0,
+        }
+    }
+
+    /// The state in a slot, if it is that of an event's pair.
+    #[inline]
+    pub(super) fn at(&self, slot: usize, event: &RoutedEvent) -> Option<&HotSignalState> {
+        self.slots.get(slot).filter(|state| state.is(event.entity, event.signal))
+    }
+
+    /// The state in a slot.
+    #[inline]
+    pub(super) fn at_mut(&mut self, slot: usize) -> &mut HotSignalState {
         &mut self.slots[slot]
     }
 
@@ -152,13 +185,26 @@ mod tests {
         EntityHash((entity.0 % 8) as u32)
     }
 
+    impl Table {
+        fn enter(
+            &mut self,
+            entity: EntityId,
+            signal: SignalId,
+            time: Timestamp,
+        ) -> &HotSignalState {
+            let event = RoutedEvent { entity, time, weight: 1.0, hash: hash(entity), signal };
+            let slot = self.entry(&event, hash);
+            &self.slots[slot]
+        }
+    }
+
     #[test]
     fn pairs_stay_apart_through_every_growth() {
         let mut table = Table::default();
         let signals = [SignalId(0), SignalId(1), SignalId(63)];
         for entity in (0..700).map(EntityId) {
             for signal in signals {
-                let state = table.entry(hash(entity), (entity, signal, Timestamp(entity.0)), hash);
+                let state = table.enter(entity, signal, Timestamp(entity.0));
                 assert_eq!((state.entity(), state.signal()), (entity, signal));
             }
         }
@@ -178,17 +224,16 @@ mod tests {
     fn an_entity_named_zero_is_not_a_free_slot() {
         let mut table = Table::default();
         assert!(table.get(EntityHash(0), EntityId(0), SignalId(0)).is_none());
-        let key = (EntityId(0), SignalId(0), Timestamp(0));
-        table.entry(EntityHash(0), key, hash);
+        table.enter(EntityId(0), SignalId(0), Timestamp(0));
         assert!(table.get(EntityHash(0), EntityId(0), SignalId(0)).is_some());
-        table.entry(EntityHash(0), key, hash);
+        table.enter(EntityId(0), SignalId(0), Timestamp(0));
         assert_eq!(table.len(), 1);
     }
 
     #[test]
     fn a_table_of_one_pair_is_one_line() {
         let mut table = Table::default();
-        table.entry(EntityHash(9), (EntityId(1), SignalId(0), Timestamp(0)), hash);
+        table.enter(EntityId(1), SignalId(0), Timestamp(0));
         assert_eq!(table.memory_bytes(), 64);
     }
 }

@@ -3,7 +3,9 @@
 use super::*;
 use crate::limits::{HOUR_NS, MINUTE_NS, TOP_K_MAX};
 use crate::model::ReferenceModel;
+use crate::{Materializer as _, RoutedEvent};
 use proptest::prelude::*;
+use std::cmp::Reverse;
 
 const SCHEMA: &str = r#"
     [signals.delay]
@@ -184,4 +186,33 @@ fn memory_grows_by_one_partition_at_a_time() {
     assert!(largest_step <= 2 * per_partition, "{largest_step} of {per_partition}");
     let held: usize = both.ledger.tables.iter().map(Table::memory_bytes).sum();
     assert_eq!(both.ledger.hot_bytes, held);
+}
+
+proptest! {
+    #[test]
+    fn a_batch_gives_the_same_bits_as_its_events(
+        events in prop::collection::vec((0..300u64, 0..2u8, time(), 0..1000u32), 1..1200),
+        batch in 1..600usize,
+        now in time(),
+    ) {
+        let (mut one_by_one, mut batched) = (Both::new(), Both::new());
+        let key = PartitionKey::new([5; 16]);
+        let events: Vec<_> = events
+            .into_iter()
+            .map(|(entity, signal, time, weight)| {
+                let (entity, signal, time) = (EntityId(entity), SignalId(signal), Timestamp(time));
+                let (hash, weight) = (key.hash(entity), f64::from(weight) / 8.0);
+                RoutedEvent { entity, time, weight, hash, signal }
+            })
+            .collect();
+        for event in &events {
+            one_by_one.ledger.on_event(event);
+        }
+        events.chunks(batch).for_each(|batch| batched.ledger.apply_batch(batch));
+        let now = Timestamp(now);
+        prop_assert!(one_by_one.ledger.iter(now).eq(batched.ledger.iter(now)));
+        for half_life in 0..3 {
+            prop_assert_eq!(one_by_one.top(half_life, 128, now), batched.top(half_life, 128, now));
+        }
+    }
 }

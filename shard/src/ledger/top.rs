@@ -11,6 +11,7 @@
 
 use crate::EntityId;
 use crate::limits::{TOP_CANDIDATES_MAX, TOP_K_MAX};
+use crate::signal::hot::rank_of_zero;
 use std::cmp::Reverse;
 
 /// Orders entities: the higher rank first, then the smaller id. Greater is better.
@@ -29,6 +30,12 @@ impl TopList {
     #[inline]
     pub(super) fn admits(&self, key: TopKey) -> bool {
         key.0 > 0 && Some(key) > self.bar
+    }
+
+    /// Bits of the least sum that [`TopList::admits`] may let in, of a pair whose landmark this is.
+    pub(super) fn least_sum(&self, landmark: u64) -> u64 {
+        let bar = self.bar.map_or(0, |(rank, _)| rank);
+        u64::try_from(bar.saturating_sub(rank_of_zero(landmark))).unwrap_or(u64::MAX)
     }
 
     /// Makes an entity a candidate. Says `true` when it is time to [`TopList::keep_best`].

@@ -60,6 +60,14 @@ pub fn scale(x: f64, exponent: i64) -> f64 {
     scale_far(x, exponent)
 }
 
+/// `x · 2^exponent` for an exponent from 0 to 1023, exact unless too large for an `f64`.
+#[must_use]
+#[inline]
+pub fn scale_up(x: f64, exponent: u64) -> f64 {
+    debug_assert!(exponent <= 1023);
+    x * f64::from_bits((exponent + 1023) << 52)
+}
+
 /// Three factors of 2^±1022 carry any finite `x` to zero or to infinity.
 #[cold]
 fn scale_far(mut x: f64, exponent: i64) -> f64 {

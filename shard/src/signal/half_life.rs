@@ -29,6 +29,22 @@ pub struct HalfLife {
     product_shift: u32,
 }
 
+/// The times that share one landmark of a half-life, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Era {
+    /// The earliest.
+    pub first: Timestamp,
+    /// The latest.
+    pub last: Timestamp,
+    /// Their landmark, in whole half-lives.
+    pub landmark: u64,
+}
+
+impl Era {
+    /// An era without any time in it.
+    pub const NONE: Self = Self { first: Timestamp::MAX, last: Timestamp(0), landmark: 0 };
+}
+
 /// A timestamp counted in half-lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Phase {
@@ -71,6 +87,22 @@ impl HalfLife {
     pub fn phase(&self, time: Timestamp) -> Phase {
         let halves = (u128::from(time.0) * u128::from(self.reciprocal)) >> self.product_shift;
         Phase { whole: (halves >> FRACTION_BITS) as u64, fraction: halves as u64 & (ONE - 1) }
+    }
+
+    /// All times that have the landmark of `time`.
+    #[must_use]
+    pub fn era(&self, time: Timestamp) -> Era {
+        let landmark = self.phase(time).landmark();
+        let first = self.first_of(landmark).unwrap_or(time);
+        let next = self.first_of(landmark + (1 << LANDMARK_BITS));
+        Era { first, last: next.map_or(Timestamp::MAX, |next| Timestamp(next.0 - 1)), landmark }
+    }
+
+    /// The earliest time of which so many whole half-lives have passed; `None` if there is none.
+    fn first_of(&self, whole: u64) -> Option<Timestamp> {
+        // The reciprocal is rounded down, so the whole is reached there or a few nanoseconds later.
+        let about = whole.checked_mul(self.ns)?;
+        (about..=u64::MAX).map(Timestamp).find(|&time| self.phase(time).whole >= whole)
     }
 }
 
@@ -136,6 +168,26 @@ mod tests {
                     let want = (u128::from(dt) << FRACTION_BITS) / u128::from(ns);
                     assert!(got.abs_diff(want) <= 1, "T {ns} start {start} dt {dt}: {got} {want}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_era_is_all_times_of_one_landmark() {
+        for &ns in NS {
+            let half_life = HalfLife::new(Duration::from_nanos(ns)).unwrap();
+            for time in [0, 1, 1_700_000_000_000_000_000, u64::MAX / 2, u64::MAX] {
+                let landmark = |time| half_life.phase(Timestamp(time)).landmark();
+                let era = half_life.era(Timestamp(time));
+                assert!((era.first.0..=era.last.0).contains(&time));
+                assert_eq!(
+                    (landmark(era.first.0), landmark(era.last.0)),
+                    (era.landmark, era.landmark)
+                );
+                let before = era.first.0.checked_sub(1);
+                assert!(before.is_none_or(|before| landmark(before) < era.landmark), "T {ns}");
+                let after = era.last.0.checked_add(1);
+                assert!(after.is_none_or(|after| landmark(after) > era.landmark), "T {ns}");
             }
         }
     }

@@ -10,8 +10,8 @@
 //! never goes back. A line of zeros is a free slot.
 
 use super::buckets::BucketRef;
-use super::exp2::scale;
-use super::half_life::HalfLife;
+use super::exp2::{scale, scale_up};
+use super::half_life::{Era, HalfLife};
 use crate::limits::HALF_LIVES_MAX;
 use crate::{EntityId, SignalId, Timestamp};
 
@@ -163,11 +163,41 @@ impl HotSignalState {
             }
             *sum += scale(weight * event.growth(), exponent(event.whole, landmark));
         }
-        self.last_update = newest.0;
+        self.count(time);
+    }
+
+    /// As [`HotSignalState::add`], to the bit, for an event and a last update that are both within
+    /// `eras`, one for each half-life.
+    #[inline]
+    pub fn add_within(
+        &mut self,
+        eras: &[Era; HALF_LIVES_MAX],
+        half_lives: &[HalfLife],
+        time: Timestamp,
+        weight: f64,
+    ) {
+        debug_assert!(weight >= 0.0 && weight.is_finite(), "weights are checked at the edge");
+        for ((sum, half_life), era) in self.sums.iter_mut().zip(half_lives).zip(eras) {
+            let event = half_life.phase(time);
+            debug_assert!(event.landmark() == era.landmark);
+            *sum += scale_up(weight * event.growth(), event.whole - era.landmark);
+        }
+        self.count(time);
+    }
+
+    #[inline]
+    fn count(&mut self, time: Timestamp) {
+        self.last_update = self.last_update.max(time.0);
         match self.all_time.checked_add(1) {
             Some(count) => self.all_time = count,
             None => self.set_saturated(),
         }
+    }
+
+    /// The sum of half-life `k` against its landmark.
+    #[inline]
+    pub(crate) const fn sum(&self, k: usize) -> f64 {
+        self.sums[k]
     }
 
     /// The score of half-life `k` as of `now`, or as of the last update if that is later.
@@ -192,14 +222,18 @@ impl HotSignalState {
         let landmark = half_life.phase(self.last_update()).landmark();
         let bits = sum.to_bits();
         // The exponents add up; the mantissa breaks ties. The sign bit is zero.
-        (u128::from(landmark + (1 << 11) + (bits >> 52) - lift) << 52)
-            | u128::from(bits & ((1 << 52) - 1))
+        rank_of_zero(landmark) + u128::from(bits) - (u128::from(lift) << 52)
     }
 
     #[cfg(test)]
     pub(crate) fn set_all_time(&mut self, all_time: u64) {
         self.all_time = all_time;
     }
+}
+
+/// What the rank of a pair is above by the bits of its sum; by fewer, for a sum that is not normal.
+pub(crate) const fn rank_of_zero(landmark: u64) -> u128 {
+    (landmark as u128 + (1 << 11)) << 52
 }
 
 /// `from − to` in whole half-lives; both are below 2^45, see `limits`.

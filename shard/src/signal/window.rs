@@ -35,6 +35,20 @@ impl Ring {
         self.buckets as u64
     }
 
+    /// Buckets in this ring, to index with.
+    #[inline]
+    pub(crate) const fn count(self) -> usize {
+        self.buckets
+    }
+
+    /// How many before `head` a `bucket` is that this ring holds.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a ring is shorter than 256")]
+    pub(crate) const fn ago(self, head: u64, bucket: u64) -> usize {
+        debug_assert!(head - bucket < self.len());
+        (head - bucket) as usize
+    }
+
     /// The position that stands for `bucket`.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 256")]
@@ -93,15 +107,14 @@ impl Window {
         count as f64 / (self.as_nanos() / 1_000_000_000) as f64
     }
 
-    /// The positions this window covers as of `now`, for a pair last updated at `head`, which is
-    /// not later: buckets after `head` are empty, and their positions may still stand for older
-    /// ones.
+    /// The ring that resolves this window, and how many of its newest buckets the window covers as
+    /// of `now`, for a pair last updated at `head`, which is not later: buckets after `head` are
+    /// empty.
     #[inline]
-    pub(crate) fn positions(&self, head: Timestamp, now: Timestamp) -> [Range<usize>; 2] {
-        let head = self.ring.bucket(head);
-        let empty = self.ring.bucket(now) - head;
-        let count = usize::try_from(empty).map_or(0, |empty| self.buckets.saturating_sub(empty));
-        self.ring.positions(head, count)
+    pub(crate) fn newest(&self, head: Timestamp, now: Timestamp) -> (Ring, usize) {
+        let empty = self.ring.bucket(now) - self.ring.bucket(head);
+        let newest = usize::try_from(empty).map_or(0, |empty| self.buckets.saturating_sub(empty));
+        (self.ring, newest)
     }
 }
 
@@ -132,7 +145,7 @@ mod tests {
     fn a_later_reader_sees_fewer_buckets() {
         let five_minutes = Window::new(Duration::from_mins(5)).unwrap();
         let head = Timestamp(10 * MINUTE_NS);
-        let covered = |now| five_minutes.positions(head, now).iter().map(Range::len).sum::<usize>();
+        let covered = |now| five_minutes.newest(head, now).1;
         assert_eq!(covered(head), 5);
         assert_eq!(covered(Timestamp(13 * MINUTE_NS)), 2);
         assert_eq!(covered(Timestamp(15 * MINUTE_NS)), 0);

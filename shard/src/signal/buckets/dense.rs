@@ -1,8 +1,8 @@
 //! The dense classes: one counter of 8, 16 or 32 bits for every bucket, at its position.
 
-use super::{Added, BucketedCounter, Counts};
+use super::{Added, BucketedCounter, Counts, Heads};
 use crate::limits::BUCKETS;
-use std::ops::Range;
+use crate::signal::window::Ring;
 
 /// A counter for every bucket.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ count!(u32, Added::Saturated);
 impl<T: Count> BucketedCounter for Dense<T> {
     const EMPTY: Self = Self([T::ZERO; BUCKETS]);
 
-    fn holding(counts: &Counts) -> Option<Self> {
+    fn holding(counts: &Counts, _heads: Heads) -> Option<Self> {
         let mut block = Self::EMPTY;
         for (bucket, &count) in block.0.iter_mut().zip(counts) {
             *bucket = T::try_from(count).ok()?;
@@ -53,10 +53,20 @@ impl<T: Count> BucketedCounter for Dense<T> {
     }
 
     #[inline]
-    fn add(&mut self, position: usize) -> Added {
-        match self.0[position].next() {
-            Some(count) => {
-                self.0[position] = count;
+    fn advance(&mut self, ring: Ring, head: u64, to: u64) {
+        // The positions of the buckets that come in stood for expired ones.
+        let passed = usize::try_from((to - head).min(ring.len())).unwrap_or(BUCKETS);
+        for positions in ring.positions(to, passed) {
+            self.0[positions].fill(T::ZERO);
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, ring: Ring, _head: u64, bucket: u64) -> Added {
+        let count = &mut self.0[ring.position(bucket)];
+        match count.next() {
+            Some(next) => {
+                *count = next;
                 Added::Counted
             }
             None => T::FULL,
@@ -64,16 +74,12 @@ impl<T: Count> BucketedCounter for Dense<T> {
     }
 
     #[inline]
-    fn clear(&mut self, positions: Range<usize>) {
-        self.0[positions].fill(T::ZERO);
+    fn sum(&self, ring: Ring, head: u64, newest: usize) -> u64 {
+        let sum = |counts: &[T]| counts.iter().map(|&count| u64::from(count.into())).sum::<u64>();
+        ring.positions(head, newest).into_iter().map(|positions| sum(&self.0[positions])).sum()
     }
 
-    #[inline]
-    fn sum(&self, positions: Range<usize>) -> u64 {
-        self.0[positions].iter().map(|&count| u64::from(count.into())).sum()
-    }
-
-    fn counts(&self) -> Counts {
+    fn counts(&self, _heads: Heads) -> Counts {
         self.0.map(Into::into)
     }
 }

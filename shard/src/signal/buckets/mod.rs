@@ -25,10 +25,10 @@ mod slab;
 use super::window::{HOURS, MINUTES, Ring, Window};
 use crate::Timestamp;
 use crate::limits::BUCKETS;
+use crate::prefetch::prefetch;
 use dense::Dense;
 use packed::Packed;
 use slab::Slab;
-use std::ops::Range;
 
 /// The counters of one pair, written out: minutes at 0..60, hours at 60..228.
 pub type Counts = [u32; BUCKETS];
@@ -36,7 +36,7 @@ pub type Counts = [u32; BUCKETS];
 /// What came of counting one event in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Added {
-    /// It is counted.
+    /// It is counted, or older than all buckets.
     Counted,
     /// It is not: the block's class has no room for it.
     NeedsRoom,
@@ -50,19 +50,51 @@ trait BucketedCounter: Sized + Clone {
     const EMPTY: Self;
 
     /// The block that holds `counts`, unless this class lacks the room for them and one event more.
-    fn holding(counts: &Counts) -> Option<Self>;
+    fn holding(counts: &Counts, heads: Heads) -> Option<Self>;
 
-    /// Counts one event at `position`.
-    fn add(&mut self, position: usize) -> Added;
+    /// Lets `ring` end with `to`, later than `head`: the buckets that come in are empty.
+    fn advance(&mut self, ring: Ring, head: u64, to: u64);
 
-    /// Empties the buckets at `positions`.
-    fn clear(&mut self, positions: Range<usize>);
+    /// Counts one event in `bucket` of a `ring` that ends with `head` and holds it.
+    fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added;
 
-    /// Events in the buckets at `positions`.
-    fn sum(&self, positions: Range<usize>) -> u64;
+    /// Events in the `newest` buckets of a `ring` that ends with `head`.
+    fn sum(&self, ring: Ring, head: u64, newest: usize) -> u64;
 
     /// All buckets, written out.
-    fn counts(&self) -> Counts;
+    fn counts(&self, heads: Heads) -> Counts;
+}
+
+/// The last bucket of each ring.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    minute: u64,
+    hour: u64,
+}
+
+impl Heads {
+    /// The buckets that hold `time`.
+    #[inline]
+    fn of(time: Timestamp) -> Self {
+        Self { minute: MINUTES.bucket(time), hour: HOURS.bucket(time) }
+    }
+
+    /// The later of each.
+    #[inline]
+    fn max(self, other: Self) -> Self {
+        Self { minute: self.minute.max(other.minute), hour: self.hour.max(other.hour) }
+    }
+
+    /// Every bucket: its ring, and how many before the last it is.
+    fn buckets() -> impl Iterator<Item = (Ring, usize)> {
+        [MINUTES, HOURS].into_iter().flat_map(|ring| (0..ring.count()).map(move |ago| (ring, ago)))
+    }
+
+    /// The position of a bucket so many before the last.
+    fn position(self, ring: Ring, ago: usize) -> usize {
+        let head = if ring == MINUTES { self.minute } else { self.hour };
+        ring.position(head + ring.len() - ago as u64)
+    }
 }
 
 /// Where the counters of one pair are: a class and a place in it.
@@ -153,22 +185,17 @@ impl BucketStore {
     #[must_use]
     #[inline]
     pub fn record(&mut self, at: &mut BucketRef, head: Timestamp, time: Timestamp) -> bool {
-        if HOURS.bucket(time) >= HOURS.bucket(head).saturating_add(HOURS.len()) {
+        let (old, event) = (Heads::of(head), Heads::of(time));
+        if event.hour >= old.hour + HOURS.len() {
             self.release(at);
         }
         if *at == BucketRef::NONE {
             *at = BucketRef::new(Class::Packed32, self.packed32.insert(Packed::EMPTY));
         }
-        on_block!(self, *at, get_mut, |block| {
-            advance(block, MINUTES, head, time);
-            advance(block, HOURS, head, time);
-        }, none: ());
-        let newest = head.max(time);
-        [MINUTES, HOURS].into_iter().fold(true, |all, ring| {
-            let bucket = ring.bucket(time);
-            let reachable = ring.bucket(newest) - bucket < ring.len();
-            all & (!reachable || self.add(at, ring.position(bucket)))
-        })
+        let heads = old.max(event);
+        let added = on_block!(self, *at, get_mut, |block| count(block, old, heads, event),
+            none: [Added::Saturated; 2]);
+        added == [Added::Counted; 2] || self.finish(at, heads, event, added)
     }
 
     /// Events in `window` as of `now`, for the pair whose counters are at `at` and end at `head`;
@@ -176,26 +203,41 @@ impl BucketStore {
     #[must_use]
     #[inline]
     pub fn count(&self, at: BucketRef, head: Timestamp, window: &Window, now: Timestamp) -> u64 {
-        let [first, second] = window.positions(head, now);
-        on_block!(self, at, get, |block| block.sum(first) + block.sum(second), none: 0)
+        let (ring, newest) = window.newest(head, now);
+        on_block!(self, at, get, |block| block.sum(ring, ring.bucket(head), newest), none: 0)
     }
 
-    /// All counters at `at`, written out.
+    /// Asks for the cache line that counting at `at` begins with.
+    #[inline]
+    pub fn fetch(&self, at: BucketRef) {
+        on_block!(self, at, get, |block| prefetch(block), none: ());
+    }
+
+    /// All counters at `at`, which end at `head`, written out.
     #[must_use]
-    pub fn counts(&self, at: BucketRef) -> Counts {
-        on_block!(self, at, get, |block| block.counts(), none: [0; BUCKETS])
+    pub fn counts(&self, at: BucketRef, head: Timestamp) -> Counts {
+        self.written_out(at, Heads::of(head))
     }
 
-    /// Puts `counts` in the smallest class that holds them, in place of what is at `at`.
-    pub fn replace(&mut self, at: &mut BucketRef, counts: &Counts) {
+    /// Puts `counts`, which end at `head`, in the smallest class that holds them, in place of what
+    /// is at `at`.
+    pub fn replace(&mut self, at: &mut BucketRef, head: Timestamp, counts: &Counts) {
+        self.put(at, Heads::of(head), counts);
+    }
+
+    fn written_out(&self, at: BucketRef, heads: Heads) -> Counts {
+        on_block!(self, at, get, |block| block.counts(heads), none: [0; BUCKETS])
+    }
+
+    fn put(&mut self, at: &mut BucketRef, heads: Heads, counts: &Counts) {
         self.release(at);
-        *at = if let Some(block) = Packed::<32>::holding(counts) {
+        *at = if let Some(block) = Packed::<32>::holding(counts, heads) {
             BucketRef::new(Class::Packed32, self.packed32.insert(block))
-        } else if let Some(block) = Packed::<96>::holding(counts) {
+        } else if let Some(block) = Packed::<96>::holding(counts, heads) {
             BucketRef::new(Class::Packed96, self.packed96.insert(block))
-        } else if let Some(block) = Dense::<u8>::holding(counts) {
+        } else if let Some(block) = Dense::<u8>::holding(counts, heads) {
             BucketRef::new(Class::Dense8, self.dense8.insert(block))
-        } else if let Some(block) = Dense::<u16>::holding(counts) {
+        } else if let Some(block) = Dense::<u16>::holding(counts, heads) {
             BucketRef::new(Class::Dense16, self.dense16.insert(block))
         } else {
             BucketRef::new(Class::Dense32, self.dense32.insert(Dense(*counts)))
@@ -212,20 +254,35 @@ impl BucketStore {
             + self.dense32.memory_bytes()
     }
 
-    fn add(&mut self, at: &mut BucketRef, position: usize) -> bool {
-        match on_block!(self, *at, get_mut, |block| block.add(position), none: Added::Saturated) {
-            Added::Counted => true,
-            Added::Saturated => false,
-            Added::NeedsRoom => self.add_with_more_room(at, position),
+    /// Does what [`count`] could not; says `false` if a bucket is full for good.
+    #[cold]
+    fn finish(
+        &mut self,
+        at: &mut BucketRef,
+        heads: Heads,
+        event: Heads,
+        [minute, hour]: [Added; 2],
+    ) -> bool {
+        let mut all = minute != Added::Saturated && hour != Added::Saturated;
+        if minute == Added::NeedsRoom {
+            all &= self.add_with_more_room(at, heads, (MINUTES, heads.minute, event.minute));
         }
+        if hour == Added::NeedsRoom {
+            all &= self.add_with_more_room(at, heads, (HOURS, heads.hour, event.hour));
+        }
+        all
     }
 
-    #[cold]
-    fn add_with_more_room(&mut self, at: &mut BucketRef, position: usize) -> bool {
-        let counts = self.counts(*at);
-        self.replace(at, &counts);
-        let added =
-            on_block!(self, *at, get_mut, |block| block.add(position), none: Added::Saturated);
+    fn add_with_more_room(
+        &mut self,
+        at: &mut BucketRef,
+        heads: Heads,
+        (ring, head, bucket): (Ring, u64, u64),
+    ) -> bool {
+        let counts = self.written_out(*at, heads);
+        self.put(at, heads, &counts);
+        let added = on_block!(self, *at, get_mut, |block| block.add(ring, head, bucket),
+            none: Added::Saturated);
         assert!(added != Added::NeedsRoom, "a class was chosen with room for one event more");
         added == Added::Counted
     }
@@ -244,16 +301,20 @@ impl BucketStore {
     }
 }
 
-/// Empties the buckets between `head` and a later `time`: their positions stood for expired ones.
+/// Lets the rings of a block that end with `old` end with `heads`, and counts an event in both,
+/// unless its bucket is older than all of a ring's.
 #[inline]
-fn advance<C: BucketedCounter>(block: &mut C, ring: Ring, head: Timestamp, time: Timestamp) {
-    let last = ring.bucket(time);
-    let passed = last.saturating_sub(ring.bucket(head)).min(ring.len());
-    if passed > 0 {
-        let [first, second] = ring.positions(last, usize::try_from(passed).unwrap_or(BUCKETS));
-        block.clear(first);
-        block.clear(second);
+fn count<C: BucketedCounter>(block: &mut C, old: Heads, heads: Heads, event: Heads) -> [Added; 2] {
+    if heads.minute > old.minute {
+        block.advance(MINUTES, old.minute, heads.minute);
     }
+    if heads.hour > old.hour {
+        block.advance(HOURS, old.hour, heads.hour);
+    }
+    let mut add = |ring: Ring, head: u64, bucket: u64| {
+        if head - bucket < ring.len() { block.add(ring, head, bucket) } else { Added::Counted }
+    };
+    [add(MINUTES, heads.minute, event.minute), add(HOURS, heads.hour, event.hour)]
 }
 
 #[cfg(test)]

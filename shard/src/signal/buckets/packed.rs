@@ -1,19 +1,29 @@
-//! The sparse classes: a bitmap of non-empty buckets and their counts, one byte each, side by side.
+//! The sparse classes: bitmaps of non-empty buckets and their counts, one byte each.
 //!
-//! Invariants: as many bits are set as counts are in use; the counts stand in position order; no
-//! count in use is zero.
+//! ```text
+//! minutes: bit i stands for the minute i before the last;  hours: likewise
+//! counts:  | newest minute … oldest minute | not in use | oldest hour … newest hour |
+//! ```
+//!
+//! Promises: counting in the newest bucket looks at no other; time moves on by a shift of the
+//! bitmap alone, since the counts of expired buckets border on those not in use. Invariants: as
+//! many bits are set as counts are in use; no count in use is zero.
 
-use super::{Added, BucketedCounter, Counts};
-use crate::limits::BUCKETS;
+use super::{Added, BucketedCounter, Counts, Heads};
+use crate::limits::{BUCKETS, HOUR_BUCKETS, MINUTE_BUCKETS};
+use crate::signal::window::{HOURS, MINUTES, Ring};
 use std::ops::Range;
 
-const WORDS: usize = BUCKETS.div_ceil(64);
+const HOUR_WORDS: usize = HOUR_BUCKETS.div_ceil(64);
+const MINUTES_MASK: u64 = u64::MAX >> (64 - MINUTE_BUCKETS);
+const LAST_HOURS_MASK: u64 = u64::MAX >> (64 * HOUR_WORDS - HOUR_BUCKETS);
 
 /// Up to `ROOM` non-empty buckets of up to 255 events.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Packed<const ROOM: usize> {
-    present: [u64; WORDS],
+    minutes: u64,
+    hours: [u64; HOUR_WORDS],
     counts: [u8; ROOM],
 }
 
@@ -23,96 +33,141 @@ const _: () = {
 };
 
 impl<const ROOM: usize> Packed<ROOM> {
-    /// How many non-empty buckets stand before `position`.
+    /// Non-empty buckets among the `newest` of a ring.
     #[inline]
-    fn rank(&self, position: usize) -> usize {
-        let (word, bit) = (position / 64, position % 64);
-        let mut before = 0;
-        for (i, present) in self.present.iter().enumerate() {
-            // All bits of earlier words, the lower ones of this word, none of later words.
-            let mask = if i < word { u64::MAX } else { (u64::from(i == word) << bit).max(1) - 1 };
-            before += (present & mask).count_ones() as usize;
+    fn used(&self, ring: Ring, newest: usize) -> usize {
+        let mut used = 0;
+        for (i, word) in self.words(ring).iter().enumerate() {
+            let of_word = newest.saturating_sub(64 * i).min(64);
+            let mask = if of_word == 64 { u64::MAX } else { (1 << of_word) - 1 };
+            used += (word & mask).count_ones() as usize;
         }
-        before
+        used
     }
 
-    fn used(&self) -> usize {
-        self.present.iter().map(|word| word.count_ones() as usize).sum()
+    /// Where the counts of a ring's newest `used` buckets stand.
+    #[inline]
+    fn places(ring: Ring, used: usize) -> Range<usize> {
+        if ring == MINUTES { 0..used } else { ROOM - used..ROOM }
     }
 
     #[inline]
-    fn is_present(&self, position: usize) -> bool {
-        self.present[position / 64] >> (position % 64) & 1 != 0
+    fn words(&self, ring: Ring) -> &[u64] {
+        if ring == MINUTES { std::slice::from_ref(&self.minutes) } else { &self.hours }
     }
 
-    fn positions(&self) -> impl Iterator<Item = usize> {
-        (0..BUCKETS).filter(|&position| self.is_present(position))
+    #[inline]
+    fn is_used(&self, ring: Ring, ago: usize) -> bool {
+        self.words(ring)[ago / 64] >> (ago % 64) & 1 != 0
+    }
+
+    fn set_used(&mut self, ring: Ring, ago: usize) {
+        let word = if ring == MINUTES { &mut self.minutes } else { &mut self.hours[ago / 64] };
+        *word |= 1 << (ago % 64);
+    }
+
+    /// Makes room for the count of one bucket more, after the `newer` ones.
+    fn open(&mut self, ring: Ring, newer: usize) -> Option<&mut u8> {
+        let used = self.used(ring, ring.count());
+        let other = if ring == MINUTES { HOURS } else { MINUTES };
+        if used + self.used(other, other.count()) == ROOM {
+            return None;
+        }
+        // Minutes grow upward from the first place, hours downward from the last.
+        if ring == MINUTES {
+            self.counts.copy_within(newer..used, newer + 1);
+            Some(&mut self.counts[newer])
+        } else {
+            self.counts.copy_within(ROOM - used..ROOM - newer, ROOM - used - 1);
+            Some(&mut self.counts[ROOM - newer - 1])
+        }
     }
 }
 
 impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
-    const EMPTY: Self = Self { present: [0; WORDS], counts: [0; ROOM] };
+    const EMPTY: Self = Self { minutes: 0, hours: [0; HOUR_WORDS], counts: [0; ROOM] };
 
-    fn holding(counts: &Counts) -> Option<Self> {
+    fn holding(counts: &Counts, heads: Heads) -> Option<Self> {
         let mut block = Self::EMPTY;
-        let occupied = counts.iter().enumerate().filter(|&(_, &count)| count > 0);
-        for (used, (position, &count)) in occupied.enumerate() {
-            // Room for one event more: in this bucket, and for one bucket more.
-            if used + 1 >= ROOM || count >= u32::from(u8::MAX) {
+        // Room for one event more: in every bucket, and for one bucket more.
+        if counts.iter().filter(|&&count| count > 0).count() + 1 >= ROOM {
+            return None;
+        }
+        for (ring, ago) in Heads::buckets() {
+            let count = counts[heads.position(ring, ago)];
+            if count == 0 {
+                continue;
+            }
+            if count >= u32::from(u8::MAX) {
                 return None;
             }
-            block.present[position / 64] |= 1 << (position % 64);
-            block.counts[used] = u8::try_from(count).ok()?;
+            let used = block.used(ring, ago);
+            *block.open(ring, used)? = u8::try_from(count).ok()?;
+            block.set_used(ring, ago);
         }
         Some(block)
     }
 
     #[inline]
-    fn add(&mut self, position: usize) -> Added {
-        let rank = self.rank(position);
-        if self.is_present(position) {
-            return match self.counts[rank].checked_add(1) {
+    fn advance(&mut self, ring: Ring, head: u64, to: u64) {
+        let passed = to - head;
+        if ring == MINUTES {
+            let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+            self.minutes = self.minutes.checked_shl(passed).unwrap_or(0) & MINUTES_MASK;
+        } else {
+            self.hours = shifted(self.hours, passed);
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added {
+        let ago = ring.ago(head, bucket);
+        let newer = if ago == 0 { 0 } else { self.used(ring, ago) };
+        if self.is_used(ring, ago) {
+            let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+            return match self.counts[place].checked_add(1) {
                 Some(count) => {
-                    self.counts[rank] = count;
+                    self.counts[place] = count;
                     Added::Counted
                 }
                 None => Added::NeedsRoom,
             };
         }
-        let used = self.used();
-        if used == ROOM {
-            return Added::NeedsRoom;
+        match self.open(ring, newer) {
+            Some(count) => *count = 1,
+            None => return Added::NeedsRoom,
         }
-        self.counts.copy_within(rank..used, rank + 1);
-        self.counts[rank] = 1;
-        self.present[position / 64] |= 1 << (position % 64);
+        self.set_used(ring, ago);
         Added::Counted
     }
 
     #[inline]
-    fn clear(&mut self, positions: Range<usize>) {
-        let (from, to) = (self.rank(positions.start), self.rank(positions.end));
-        if from == to {
-            return;
-        }
-        let used = self.used();
-        self.counts.copy_within(to..used, from);
-        for position in positions {
-            self.present[position / 64] &= !(1 << (position % 64));
-        }
+    fn sum(&self, ring: Ring, _head: u64, newest: usize) -> u64 {
+        let places = Self::places(ring, self.used(ring, newest));
+        self.counts[places].iter().map(|&count| u64::from(count)).sum()
     }
 
-    #[inline]
-    fn sum(&self, positions: Range<usize>) -> u64 {
-        let (from, to) = (self.rank(positions.start), self.rank(positions.end));
-        self.counts[from..to].iter().map(|&count| u64::from(count)).sum()
-    }
-
-    fn counts(&self) -> Counts {
+    fn counts(&self, heads: Heads) -> Counts {
         let mut counts = [0; BUCKETS];
-        for (position, &count) in self.positions().zip(&self.counts) {
-            counts[position] = u32::from(count);
+        for (ring, ago) in Heads::buckets().filter(|&(ring, ago)| self.is_used(ring, ago)) {
+            let newer = self.used(ring, ago);
+            let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+            counts[heads.position(ring, ago)] = u32::from(self.counts[place]);
         }
         counts
     }
+}
+
+/// The bitmap of hours when so many more have passed.
+#[inline]
+fn shifted(hours: [u64; HOUR_WORDS], passed: u64) -> [u64; HOUR_WORDS] {
+    let mut moved = [0; HOUR_WORDS];
+    let words = usize::try_from(passed / 64).unwrap_or(HOUR_WORDS);
+    for (from, to) in moved.iter_mut().skip(words).enumerate() {
+        let carried = if from > 0 { hours[from - 1] } else { 0 };
+        // By two steps, since a shift by all 64 bits is none at all.
+        *to = (hours[from] << (passed % 64)) | (carried >> 1 >> (63 - passed % 64));
+    }
+    moved[HOUR_WORDS - 1] &= LAST_HOURS_MASK;
+    moved
 }
