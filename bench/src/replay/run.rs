@@ -40,7 +40,7 @@ pub(super) struct Ran {
     pub(super) seconds: f64,
     /// Of all recorders.
     pub(super) latencies: Latencies,
-    /// The newest time in the trace.
+    /// The newest time of an event that was taken.
     pub(super) newest: Timestamp,
     /// Every event offered, if the run is to be verified.
     pub(super) kept: Vec<TraceEvent>,
@@ -70,7 +70,8 @@ pub(super) fn run(
             team.batches.push(batches);
             let recording = move || record(recorder, &inbox, &refuse);
             let thread = thread::Builder::new().name("recorder".into());
-            team.threads.push(thread.spawn_scoped(scope, recording).map_err(not_started)?);
+            team.threads
+                .push(thread.spawn_scoped(scope, recording).map_err(|error| not_started(&error))?);
         }
         drop(refuse);
         let mut feed = Feed {
@@ -85,12 +86,12 @@ pub(super) fn run(
         outcome?;
         let latencies = latencies?;
         let seconds = start.elapsed().as_secs_f64();
-        let Feed { newest, kept, .. } = feed;
-        Ok(Ran { applied: latencies.sent, seconds, latencies, newest, kept })
+        let (applied, newest) = (latencies.sent, latencies.newest);
+        Ok(Ran { applied, seconds, latencies, newest, kept: feed.kept })
     })
 }
 
-fn not_started(error: io::Error) -> Fault {
+fn not_started(error: &io::Error) -> Fault {
     Fault::environment(format!(
         "cannot start a recording thread: {error}; ask for fewer producers or raise `ulimit -u`"
     ))
