@@ -44,9 +44,11 @@ pub fn replay(args: &ReplayArgs) -> Result<(), Fault> {
     let engine = open(args, &schema, &clock)?;
 
     let progress = progress(args);
-    let ran = run::run(args, &engine, &clock, &mut input, &progress)?;
+    let ran = run::run(args, &engine, &clock, &mut input, &progress);
     progress.finish_and_clear();
+    // Also after a failure: what was set aside before it is kept.
     input.finish()?;
+    let ran = ran?;
 
     let as_of = args.as_of.map_or(ran.newest, Timestamp);
     let pairs = state::pairs(&engine, as_of)?;

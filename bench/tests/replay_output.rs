@@ -15,10 +15,9 @@ struct Bench {
 
 impl Bench {
     fn with(trace: &str) -> Self {
-        let folder = tempfile::tempdir().expect("it works in a folder of our own");
-        fs::write(folder.path().join("schema.toml"), SCHEMA)
-            .expect("it works in a folder of our own");
-        fs::write(folder.path().join("trace.csv"), trace).expect("it works in a folder of our own");
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("schema.toml"), SCHEMA).expect("written");
+        fs::write(folder.path().join("trace.csv"), trace).expect("written");
         Self { folder }
     }
 
@@ -44,7 +43,7 @@ fn program(folder: &Path) -> Command {
 /// Asserts that the command ended with `code` and one line, and gives the line back.
 #[track_caller]
 fn refusal(output: &Output, code: i32) -> String {
-    let line = String::from_utf8(output.stderr.clone()).expect("it works in a folder of our own");
+    let line = String::from_utf8(output.stderr.clone()).expect("UTF-8");
     assert_eq!(output.status.code(), Some(code), "{line}");
     assert!(line.starts_with("error: ") && line.lines().count() == 1, "{line}");
     line
@@ -93,4 +92,27 @@ fn no_file_is_read_and_written_or_written_twice() {
 
     let nowhere = bench.replay(&["--dump", "/dev/null", "--quarantine", "/dev/null"]).output();
     assert_eq!(nowhere.unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn an_event_that_was_refused_is_not_the_last_event() {
+    // In a full batch, and timed by itself.
+    let bench = Bench::with("timestamp,entity,signal,weight\n1,a,view,1\n9,a,view,1e20\n");
+    for flags in
+        [&["--json", "--skip-bad-lines"][..], &["--json", "--skip-bad-lines", "--rate", "1e6"]]
+    {
+        let output = bench.replay(flags).output().unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&summary["rejected"], &summary["as_of"]), (&1.into(), &1.into()), "{flags:?}");
+    }
+}
+
+/// The line after it was reported instead, and only that one was set aside.
+#[test]
+fn a_refused_event_is_told_before_a_bad_line_behind_it_and_both_are_set_aside() {
+    let bench = Bench::with("timestamp,entity,signal,weight\n1,a,view,1e20\nx\n");
+    let output = bench.replay(&["--quarantine", "aside.csv"]).output().unwrap();
+    assert!(refusal(&output, 2).contains("trace.csv:2: "));
+    let aside = fs::read_to_string(bench.folder.path().join("aside.csv")).unwrap();
+    assert!(aside.contains("trace.csv:2: ") && aside.contains("trace.csv:3: "), "{aside}");
 }

@@ -122,7 +122,8 @@ impl EngineBuilder {
         let cores = self.checked_cores()?;
         let asked = self.shards.unwrap_or(cores.len());
         let placement = Placement::over(asked).ok_or(OpenError::Shards { asked })?;
-        let choice = runtime::choose(self.backend).map_err(|why| OpenError::Backend { why })?;
+        let choice =
+            runtime::choose(self.backend, asked).map_err(|why| OpenError::Backend { why })?;
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|e| OpenError::Random { why: e.to_string() })?;
         let key = PartitionKey::new(bytes);

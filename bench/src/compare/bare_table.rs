@@ -155,7 +155,7 @@ fn start_of(event: &RoutedEvent) -> u32 {
 
 #[inline]
 fn place(start: u32, slots: usize) -> usize {
-    usize::try_from(u64::from(start) * slots as u64 >> 32).unwrap_or_default()
+    usize::try_from((u64::from(start) * slots as u64) >> 32).unwrap_or_default()
 }
 
 #[cfg(test)]

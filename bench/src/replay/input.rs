@@ -152,7 +152,6 @@ impl Input {
                 quarantine.bad_line(&bad).map_err(Fault::environment)?;
             }
             if !self.skip_bad_lines {
-                self.finish()?;
                 return Err(Fault::input(format!("{bad}; mend it or use --skip-bad-lines")));
             }
         }
@@ -179,7 +178,6 @@ impl Input {
         if self.skip_bad_lines {
             return Ok(());
         }
-        self.finish()?;
         let line = event.line;
         Err(Fault::input(format!("{file}:{line}: {reason}; mend it or use --skip-bad-lines")))
     }

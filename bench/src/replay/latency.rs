@@ -1,5 +1,6 @@
 //! What a run's events had to wait, collected in one histogram per recording thread.
 
+use ebbtide::Timestamp;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::time::Duration;
@@ -13,6 +14,8 @@ pub(super) struct Latencies {
     histogram: Histogram<u64>,
     /// Events sent.
     pub(super) sent: u64,
+    /// The newest time of an event sent.
+    pub(super) newest: Timestamp,
     /// Times a ring was found full.
     pub(super) full: u64,
 }
@@ -26,7 +29,12 @@ impl Latencies {
     #[must_use]
     pub(super) fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3);
-        Self { histogram: histogram.expect("the bounds are valid"), sent: 0, full: 0 }
+        Self {
+            histogram: histogram.expect("the bounds are valid"),
+            sent: 0,
+            newest: Timestamp(0),
+            full: 0,
+        }
     }
 
     /// Counts one latency.
@@ -39,6 +47,7 @@ impl Latencies {
     pub(super) fn add(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("all histograms have the same bounds");
         self.sent += other.sent;
+        self.newest = self.newest.max(other.newest);
         self.full += other.full;
     }
 

@@ -127,6 +127,7 @@ impl Recorder {
             match self.producer.offer(event) {
                 Ok(ticket) => {
                     self.sent += 1;
+                    self.latencies.newest = self.latencies.newest.max(event.time);
                     self.open[ticket.shard()].push_back((ticket, from));
                     return Ok(());
                 }
@@ -150,6 +151,8 @@ impl Recorder {
         let mut done = 0;
         while done < planned.len() {
             let BatchOffer { taken, stopped } = self.producer.offer_batch(&self.events[done..]);
+            let newest = self.events[done..done + taken].iter().map(|event| event.time).max();
+            self.latencies.newest = self.latencies.newest.max(newest.unwrap_or(Timestamp(0)));
             done += taken;
             self.sent += taken as u64;
             match stopped {

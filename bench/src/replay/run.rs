@@ -14,7 +14,7 @@ use super::input::Input;
 use super::latency::Latencies;
 use super::pace::{Rate, Schedule};
 use super::producer::{Planned, Recorder, Refused};
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::trace::TraceEvent;
 use ebbtide::{Engine, ManualClock, OfferError, Timestamp};
 use indicatif::ProgressBar;
@@ -40,7 +40,7 @@ pub(super) struct Ran {
     pub(super) seconds: f64,
     /// Of all recorders.
     pub(super) latencies: Latencies,
-    /// The newest time in the trace.
+    /// The newest time of an event that was taken.
     pub(super) newest: Timestamp,
     /// Every event offered, if the run is to be verified.
     pub(super) kept: Vec<TraceEvent>,
@@ -81,13 +81,15 @@ pub(super) fn run(
             kept: Vec::new(),
         };
         let outcome = feed.all(input, clock, &team, progress);
-        let latencies = team.finish(input);
-        // What is wrong with the input comes before what followed from it.
-        outcome?;
-        let latencies = latencies?;
+        let told = !input.rejected.is_empty();
+        let latencies = match (outcome, team.finish(input)) {
+            // What was refused stood before the line that ended the reading.
+            (Err(_), Err(earlier)) if !told && earlier.kind == Kind::Input => Err(earlier),
+            (outcome, latencies) => outcome.and(latencies),
+        }?;
         let seconds = start.elapsed().as_secs_f64();
-        let Feed { newest, kept, .. } = feed;
-        Ok(Ran { applied: latencies.sent, seconds, latencies, newest, kept })
+        let (applied, newest) = (latencies.sent, latencies.newest);
+        Ok(Ran { applied, seconds, latencies, newest, kept: feed.kept })
     })
 }
 

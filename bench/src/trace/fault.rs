@@ -55,7 +55,7 @@ pub enum Reason {
     #[error("weight is negative; a signal only decays, it is never taken away from")]
     WeightNegative,
     /// The weight is infinite, not a number by name, or too large for an `f64`.
-    #[error("weight is not finite; give a number below 1.8e308")]
+    #[error("weight is not finite; give a decimal number, or leave it empty for 1")]
     WeightNotFinite,
 }
 

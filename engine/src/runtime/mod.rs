@@ -100,9 +100,9 @@ impl ShardThread {
 /// # Errors
 ///
 /// Why io_uring cannot be used, if it was insisted on.
-pub(crate) fn choose(asked: Backend) -> Result<BackendChoice, String> {
+pub(crate) fn choose(asked: Backend, shards: usize) -> Result<BackendChoice, String> {
     let threads = |why| BackendChoice { backend: Backend::Threads, why };
-    match (asked, probe::io_uring()) {
+    match (asked, probe::io_uring(shards)) {
         (Backend::Threads, _) => Ok(threads("as asked".into())),
         (Backend::Uring, Ok(_)) => {
             Ok(BackendChoice { backend: Backend::Uring, why: "as asked".into() })

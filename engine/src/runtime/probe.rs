@@ -6,8 +6,22 @@ use std::fs;
 /// What an executor's rings need of lockable memory, checked by the executor itself.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-/// Says why io_uring can be used (`Ok`) or why not (`Err`).
-pub(super) fn io_uring() -> Result<String, String> {
+/// File descriptors an executor may take, with room to spare, and what a host has open beside.
+const DESCRIPTORS_PER_SHARD: u64 = 24;
+const DESCRIPTORS_BESIDE: u64 = 32;
+
+/// Says why io_uring can be used for so many shards (`Ok`) or why not (`Err`).
+pub(super) fn io_uring(shards: usize) -> Result<String, String> {
+    // An executor that runs out of descriptors panics instead of saying so.
+    let needed = DESCRIPTORS_BESIDE + DESCRIPTORS_PER_SHARD * shards as u64;
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && limit < needed
+    {
+        return Err(format!(
+            "io_uring may take {needed} file descriptors for {shards} shards and the limit is \
+             {limit}; raise `ulimit -n`"
+        ));
+    }
     if let Some(limit) = getrlimit(Resource::Memlock).current
         && limit < MEMLOCK_BYTES_MIN
     {

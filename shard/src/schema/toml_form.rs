@@ -26,8 +26,8 @@ struct SignalForm {
 }
 
 pub(super) fn parse(text: &str) -> Result<Schema, SchemaError> {
-    let form: SchemaForm = toml::from_str(text)
-        .map_err(|error| SchemaError::Toml { message: error.to_string().trim_end().to_owned() })?;
+    let form: SchemaForm =
+        toml::from_str(text).map_err(|error| SchemaError::Toml { message: said(text, &error) })?;
     let add = |builder: SchemaBuilder, (name, form): (String, SignalForm)| {
         builder.signal(&name, |signal| {
             let signal = signal.spelled(&form.half_lives, &form.windows, form.dedup);
@@ -35,6 +35,18 @@ pub(super) fn parse(text: &str) -> Result<Schema, SchemaError> {
         })
     };
     form.signals.into_iter().fold(Schema::builder(), add).build()
+}
+
+/// What the parser found, on one line, with the place.
+fn said(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    let form = "write [signals.NAME] with half_lives = [\"1h\"] and, if wanted, windows, velocity";
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return format!("{message}; {form}");
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+    format!("line {line}, column {column}: {message}; {form}")
 }
 
 #[cfg(test)]
@@ -64,7 +76,8 @@ mod tests {
             "[signals.view\n",
         ] {
             let refused = parse(text);
-            assert!(matches!(refused, Err(SchemaError::Toml { .. })), "{text}: {refused:?}");
+            let Err(error @ SchemaError::Toml { .. }) = refused else { panic!("{refused:?}") };
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
         }
         assert_eq!(parse(""), Err(SchemaError::Empty));
         let id = parse("[signals.view]\nhalf_lives = [\"1h\"]\ndedup = \"id\"\n");
