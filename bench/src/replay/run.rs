@@ -117,9 +117,11 @@ impl Feed {
     ) -> Result<(), Fault> {
         let mut batch = Vec::with_capacity(BATCH_EVENTS);
         loop {
-            input.read_batch(BATCH_EVENTS, &mut batch)?;
+            // The events before a line that ends the run are sent all the same: one of them may be
+            // refused, and stands before that line.
+            let read = input.read_batch(BATCH_EVENTS, &mut batch);
             if batch.is_empty() {
-                return Ok(());
+                return read;
             }
             let newest = batch.iter().map(|event| Timestamp(event.time_ns)).max();
             self.newest = self.newest.max(newest.unwrap_or(self.newest));
@@ -138,6 +140,7 @@ impl Feed {
             }
             progress.inc(count as u64);
             team.take_refused(input)?;
+            read?;
         }
     }
 }
