@@ -213,27 +213,6 @@ impl Log {
         self.starved = None;
     }
 
-    /// Notes a durable checkpoint: once the note is durable too, the segments it covers retire.
-    /// Note the restored checkpoint again after opening: a log does not rely on notes of an
-    /// earlier life, so until then nothing retires.
-    ///
-    /// # Errors
-    ///
-    /// When the log itself does not hold every covered record durably, or can write no more.
-    pub fn note_checkpoint(&mut self, note: CheckpointNote) -> Result<(), NoteError> {
-        if let Some(fault) = &self.poison {
-            return Err(NoteError::Poisoned(fault.clone()));
-        }
-        if self.closing != Closing::No {
-            return Err(NoteError::Closing);
-        }
-        if note.covered > self.durable {
-            return Err(NoteError::NotDurable { covered: note.covered, durable: self.durable });
-        }
-        self.note = Some(note);
-        Ok(())
-    }
-
     /// Asks for an orderly end: what is in memory goes out, then a shutdown frame, then spares
     /// go. The driver goes on as before until [`is_closed`](Self::is_closed), or gives up.
     pub fn close(&mut self) {
@@ -354,6 +333,27 @@ impl WalWriter for Log {
     fn room(&self) -> usize {
         let takes = self.poison.is_none() && self.closing == Closing::No;
         if takes { self.open.room() } else { 0 }
+    }
+
+    /// Once the note is durable too, the segments it covers retire. Note the restored checkpoint
+    /// again after opening: a log does not rely on notes of an earlier life, so until then nothing
+    /// retires.
+    fn note_checkpoint(&mut self, note: CheckpointNote) -> Result<(), NoteError> {
+        if let Some(fault) = &self.poison {
+            return Err(NoteError::Poisoned(fault.clone()));
+        }
+        if self.closing != Closing::No {
+            return Err(NoteError::Closing);
+        }
+        if note.covered > self.durable {
+            return Err(NoteError::NotDurable { covered: note.covered, durable: self.durable });
+        }
+        self.note = Some(note);
+        Ok(())
+    }
+
+    fn file_bytes(&self) -> u64 {
+        self.segments.iter().map(|span| span.bytes).sum()
     }
 }
 

@@ -11,7 +11,9 @@
 use thiserror::Error;
 
 use crate::fault::IoFault;
+use crate::log::NoteError;
 use crate::lsn::Lsn;
+use crate::note::CheckpointNote;
 
 /// How far a log has come, by level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,17 @@ pub trait WalWriter {
     /// Length of the largest batch that [`append`](Self::append) would take now; zero under
     /// back-pressure. A caller that asks first never has to hold a batch back.
     fn room(&self) -> usize;
+
+    /// Notes that a durable checkpoint covers every record up to `note.covered`: the log need keep
+    /// them no longer.
+    ///
+    /// # Errors
+    ///
+    /// When the log itself does not hold all of them durably, or can write no more.
+    fn note_checkpoint(&mut self, note: CheckpointNote) -> Result<(), NoteError>;
+
+    /// Bytes of the files the log takes on disk.
+    fn file_bytes(&self) -> u64;
 }
 
 /// Why a batch was not taken.
@@ -113,6 +126,14 @@ impl WalWriter for NoWal {
 
     fn room(&self) -> usize {
         usize::MAX
+    }
+
+    fn note_checkpoint(&mut self, _: CheckpointNote) -> Result<(), NoteError> {
+        Ok(())
+    }
+
+    fn file_bytes(&self) -> u64 {
+        0
     }
 }
 
