@@ -47,5 +47,7 @@ pub use materializer::Materializer;
 pub use metrics::ShardMetrics;
 pub use port::{Gate, ShardDown, ShardPort};
 pub use reading::{Feature, Plan, PlanBuilder, PlanError, SignalReading, TopEntry};
-pub use schema::{Fingerprint, Schema, SchemaBuilder, SchemaError, SignalBuilder, SignalTypeDef};
+pub use schema::{
+    Dedup, Fingerprint, Schema, SchemaBuilder, SchemaError, SignalBuilder, SignalTypeDef,
+};
 pub use shard::{Shard, Turn, TurnError};
