@@ -1,6 +1,6 @@
 //! Deduplication: what makes an event of a signal type a repeat of an earlier one.
 //!
-//! Not here: how the earlier ones are remembered, and how many.
+//! Not here: how the earlier ones are remembered, and how many (see [`crate::dedup`]).
 
 use std::fmt;
 
