@@ -12,6 +12,8 @@ pub const SHARDS_MAX: usize = 1024;
 
 /// Signal types in one schema.
 pub const SIGNALS_MAX: usize = 64;
+/// Signal types a store can have known in its life: a stored number is one byte.
+pub const STORED_SIGNALS_MAX: usize = 256;
 /// Half-lives of one signal type.
 pub const HALF_LIVES_MAX: usize = 3;
 /// Windows of one signal type.
@@ -62,6 +64,8 @@ const _: () = {
     assert!(SHARDS_MAX <= PARTITIONS);
     // A signal id travels as one byte.
     assert!(SIGNALS_MAX <= 256);
+    // So does a stored number.
+    assert!(STORED_SIGNALS_MAX == 256 && SIGNALS_MAX <= STORED_SIGNALS_MAX);
     // The index over a generation holds positions of 32 bits, also for all ids that a store of the
     // most shards hands to one.
     assert!(2 * SHARDS_MAX * IDS_PER_GENERATION < 1 << 32);

@@ -8,7 +8,9 @@
 mod builder;
 mod dedup;
 mod error;
+pub mod evolution;
 mod fingerprint;
+pub mod numbers;
 mod span;
 mod toml_form;
 
