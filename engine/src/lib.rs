@@ -50,7 +50,7 @@ pub use ebbtide_router::{
 pub use ebbtide_shard::signal::half_life::HalfLife;
 pub use ebbtide_shard::signal::window::Window;
 pub use ebbtide_shard::{
-    EntityId, Event, Feature, Fingerprint, LocalShard, Plan, PlanBuilder, PlanError, Schema,
+    Dedup, EntityId, Event, Feature, Fingerprint, LocalShard, Plan, PlanBuilder, PlanError, Schema,
     SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder, SignalId, SignalReading,
     SignalTypeDef, Timestamp, TopEntry, WeightError,
 };
