@@ -59,7 +59,7 @@ pub use error::{CloseError, OpenError, ReadError, VisitError, WaitError};
 pub use metrics::{EngineMetrics, Health};
 pub use producer::{Ack, Acked, BatchOffer, Producer};
 pub use reader::{AsyncReader, Ranked, Reader};
-pub use runtime::{Backend, BackendChoice, Idle};
+pub use runtime::{Backend, BackendChoice, Idle, probe};
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@
 //! of the engine; a panic in a shard ends that shard, not the process. Not here: what a turn does
 //! ([`ebbtide_shard::shard`]).
 
-mod probe;
+pub mod probe;
 mod shard_loop;
 mod threads;
 mod uring;
