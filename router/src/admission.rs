@@ -132,6 +132,17 @@ impl Admission {
         admitted
     }
 
+    /// Whether ids matter to any signal type.
+    pub(crate) fn compares_ids(&self) -> bool {
+        self.schema.signals().any(|(signal, _)| self.compares_ids_of(signal))
+    }
+
+    /// Whether ids matter to this signal type, which the schema has.
+    #[inline]
+    pub(crate) fn compares_ids_of(&self, _signal: SignalId) -> bool {
+        false
+    }
+
     /// Counts an event that its shard has no memory for.
     #[cold]
     pub(crate) fn refuse_for_memory(&self) {
