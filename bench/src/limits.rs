@@ -7,6 +7,10 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 pub const OVERLONG_BYTES_KEPT: usize = 256;
 /// Bytes read from a trace at a time. Fits the second-level cache beside the parsed events.
 pub const BLOCK_BYTES: usize = 256 * 1024;
+/// Rows at the beginning of a trace by which it is known again.
+pub const HEAD_ROWS_MAX: usize = 1024;
+/// Bytes of a digest in the name of a source.
+pub const SOURCE_DIGEST_BYTES: usize = 16;
 /// Columns of a trace: timestamp, entity, signal, weight and the optional id.
 pub const COLUMNS_MAX: usize = 5;
 /// Signals one schema may name.
@@ -34,6 +38,10 @@ const _: () = {
     // A whole line always fits in a block, with the start of the next one behind it.
     assert!(BLOCK_BYTES >= 2 * LINE_BYTES_MAX);
     assert!(OVERLONG_BYTES_KEPT <= LINE_BYTES_MAX);
+    // The first row of any trace is part of its head: it is read in with the header.
+    assert!(BLOCK_BYTES >= 3 * LINE_BYTES_MAX);
+    // A digest is cut from 32 bytes; 16 are enough against chance.
+    assert!(SOURCE_DIGEST_BYTES <= 32);
     // A signal is one byte of a `TraceEvent`.
     assert!(SIGNALS_MAX <= 1 << u8::BITS);
     // A duplicate picks its event with a mask, not with a division.

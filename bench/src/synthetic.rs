@@ -188,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn more_events_continue_the_same_trace() {
+        let rest = "zipf=1.1,late=0.1,dup=0.1,burst=0.1,seed=7";
+        let (short, long) =
+            (events(&format!("events=5000,{rest}")), events(&format!("events=20000,{rest}")));
+        assert_eq!(short[..], long[..5000]);
+        assert!(long.iter().zip(1..).all(|(event, place)| event.line == place));
+    }
+
+    #[test]
     fn another_seed_gives_other_events() {
         assert_ne!(events("events=10,seed=1"), events("events=10,seed=2"));
     }

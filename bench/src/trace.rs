@@ -22,6 +22,7 @@
 
 mod fault;
 mod fields;
+mod identity;
 mod lines;
 mod names;
 mod number;
@@ -32,6 +33,8 @@ mod source;
 mod timestamp;
 
 pub use fault::{BadLine, Reason, TraceError};
+pub use identity::TraceHead;
+pub(crate) use identity::short_digest;
 pub use names::{EntityClash, EntityNames};
 pub use quarantine::{Quarantine, SpelledEvent};
 pub use reader::{BatchEnd, TraceReader};

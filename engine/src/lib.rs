@@ -56,9 +56,9 @@ pub use ebbtide_shard::signal::half_life::HalfLife;
 pub use ebbtide_shard::signal::window::Window;
 pub use ebbtide_shard::source::SourceTableError;
 pub use ebbtide_shard::{
-    EntityId, Event, EventId, Feature, Fingerprint, LocalShard, Plan, PlanBuilder, PlanError,
-    Schema, SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder, SignalId,
-    SignalReading, SignalTypeDef, SourceNameError, Timestamp, TopEntry, WeightError,
+    Dedup, EntityId, Event, EventId, Feature, Fingerprint, LocalShard, Plan, PlanBuilder,
+    PlanError, Schema, SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder,
+    SignalId, SignalReading, SignalTypeDef, SourceNameError, Timestamp, TopEntry, WeightError,
 };
 pub use engine::Engine;
 pub use error::{AckError, CloseError, OpenError, ReadError, SourceError, VisitError, WaitError};

@@ -12,11 +12,13 @@
 //! * [`ledger`] owns the state; [`shard`] moves events into it and answers requests, sans-I/O.
 //! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is
 //!   what the rest of the engine holds of a shard.
+//! * [`dedup`] remembers which events were counted last.
 //! * [`model`] is the slow truth everything is checked against.
 //!
 //! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock,
 //! opens a file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
 
+pub mod dedup;
 pub mod doorbell;
 pub mod event;
 pub mod hash;
@@ -50,6 +52,8 @@ pub use materializer::Materializer;
 pub use metrics::ShardMetrics;
 pub use port::{Gate, ShardDown, ShardPort};
 pub use reading::{Feature, Plan, PlanBuilder, PlanError, SignalReading, TopEntry};
-pub use schema::{Fingerprint, Schema, SchemaBuilder, SchemaError, SignalBuilder, SignalTypeDef};
+pub use schema::{
+    Dedup, Fingerprint, Schema, SchemaBuilder, SchemaError, SignalBuilder, SignalTypeDef,
+};
 pub use shard::{Shard, Turn, TurnError};
 pub use source::{SourceName, SourceNameError};

@@ -12,6 +12,8 @@ pub const SHARDS_MAX: usize = 1024;
 
 /// Signal types in one schema.
 pub const SIGNALS_MAX: usize = 64;
+/// Signal types a store can have known in its life: a stored number is one byte.
+pub const STORED_SIGNALS_MAX: usize = 256;
 /// Half-lives of one signal type.
 pub const HALF_LIVES_MAX: usize = 3;
 /// Windows of one signal type.
@@ -44,6 +46,10 @@ pub const TOP_K_MAX: usize = 128;
 /// Candidates kept per ranking before the weaker half is let go.
 pub const TOP_CANDIDATES_MAX: usize = 2 * TOP_K_MAX;
 
+/// Ids in one of the two generations a shard remembers: at least so many of the last ones are
+/// known. A generation takes 30 MiB, reserved when its first id comes.
+pub const IDS_PER_GENERATION: usize = 1 << 20;
+
 /// Events taken from the rings in one turn. Bounds how long a read waits behind writes.
 pub const BATCH_EVENTS_MAX: usize = 512;
 /// Slots in the ring between one producer and one shard.
@@ -65,6 +71,11 @@ const _: () = {
     assert!(SHARDS_MAX <= PARTITIONS);
     // A signal id travels as one byte.
     assert!(SIGNALS_MAX <= 256);
+    // So does a stored number.
+    assert!(STORED_SIGNALS_MAX == 256 && SIGNALS_MAX <= STORED_SIGNALS_MAX);
+    // The index over a generation holds positions of 32 bits, also for all ids that a store of the
+    // most shards hands to one.
+    assert!(2 * SHARDS_MAX * IDS_PER_GENERATION < 1 << 32);
     // Windows that minute buckets cannot hold begin where hour buckets resolve them.
     assert!(MINUTE_BUCKETS as u64 * MINUTE_NS == HOUR_NS);
     // A bucket position is one byte.

@@ -1,13 +1,14 @@
 //! The slow truth: keeps every event and sums afresh on every read.
 //!
 //! Promises: obviously right rather than fast; shares no arithmetic with the fast code. Scores are
-//! summed with Neumaier's compensation and are within 1e-13 (relative) of exact. Used by the tests
-//! and by `replay --verify`.
+//! summed with Neumaier's compensation and are within 1e-13 (relative) of exact. Repeats are told
+//! without a horizon: every id and content is remembered. Used by the tests and by
+//! `replay --verify`.
 
 use crate::limits::{HOUR_BUCKETS, HOUR_NS, MINUTE_NS};
 use crate::signal::window::Window;
-use crate::{EntityId, Schema, SignalId, Timestamp};
-use std::collections::BTreeMap;
+use crate::{Dedup, EntityId, Event, Schema, SignalId, Timestamp, checked_weight};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Every event ever recorded, by pair.
@@ -25,6 +26,8 @@ use std::sync::Arc;
 pub struct ReferenceModel {
     schema: Arc<Schema>,
     events: BTreeMap<(EntityId, SignalId), Vec<(Timestamp, f64)>>,
+    ids: HashSet<(EntityId, SignalId, u128)>,
+    contents: HashSet<(EntityId, SignalId, Timestamp, u64)>,
 }
 
 /// What the model says of one pair.
@@ -48,12 +51,29 @@ impl ReferenceModel {
     /// A model without events.
     #[must_use]
     pub fn new(schema: Arc<Schema>) -> Self {
-        Self { schema, events: BTreeMap::new() }
+        Self { schema, events: BTreeMap::new(), ids: HashSet::new(), contents: HashSet::new() }
     }
 
-    /// Keeps one event.
+    /// Keeps one event without an id, unless its signal type makes it a repeat.
     pub fn record(&mut self, entity: EntityId, signal: SignalId, time: Timestamp, weight: f64) {
-        self.events.entry((entity, signal)).or_default().push((time, weight));
+        self.record_with_id(Event { entity, signal, time, weight }, None);
+    }
+
+    /// Keeps one event, unless its signal type makes it a repeat, and says whether it counted.
+    pub fn record_with_id(&mut self, event: Event, id: Option<u128>) -> bool {
+        let Event { entity, signal, time, weight } = event;
+        let is_new = match (self.schema.def(signal).dedup(), id) {
+            (Dedup::None, _) | (Dedup::Id, None) => true,
+            (Dedup::Id, Some(id)) => self.ids.insert((entity, signal, id)),
+            (Dedup::Content, _) => {
+                let admitted = checked_weight(weight).unwrap_or(weight);
+                self.contents.insert((entity, signal, time, admitted.to_bits()))
+            }
+        };
+        if is_new {
+            self.events.entry((entity, signal)).or_default().push((time, weight));
+        }
+        is_new
     }
 
     /// Every pair that has events, by entity, then signal type.
@@ -144,4 +164,43 @@ fn sum(terms: impl Iterator<Item = f64>) -> f64 {
         total = next;
     }
     total + lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = "[signals.content]\nhalf_lives = [\"1h\"]\ndedup = \"content\"\n\
+                          [signals.id]\nhalf_lives = [\"1h\"]\ndedup = \"id\"\n\
+                          [signals.none]\nhalf_lives = [\"1h\"]\n";
+    const CONTENT: SignalId = SignalId(0);
+    const ID: SignalId = SignalId(1);
+    const NONE: SignalId = SignalId(2);
+
+    #[test]
+    fn repeats_do_not_count_where_the_signal_type_says_what_they_are() {
+        let schema = Schema::from_toml(SCHEMA).unwrap();
+        let mut model = ReferenceModel::new(schema.into());
+        let mut counts = |entity, signal, seconds, weight, id| {
+            let event = Event::new(EntityId(entity), signal, Timestamp::from_seconds(seconds));
+            model.record_with_id(event.with_weight(weight), id)
+        };
+        for (signal, twice) in [(CONTENT, false), (ID, true), (NONE, true)] {
+            assert!(counts(1, signal, 5, 1.0, None));
+            assert_eq!(counts(1, signal, 5, 1.0, None), twice, "the same content");
+        }
+        for (signal, twice) in [(CONTENT, true), (ID, false), (NONE, true)] {
+            assert!(counts(1, signal, 6, 1.0, Some(7)));
+            assert_eq!(counts(1, signal, 7, 2.0, Some(7)), twice, "the same id");
+        }
+        assert!(counts(2, ID, 6, 1.0, Some(7)), "the id of another entity");
+        assert!(counts(2, CONTENT, 5, 1.0, None), "the content of another entity");
+        assert!(counts(1, CONTENT, 5, 1.5, None), "another weight");
+        assert!(counts(1, CONTENT, 9, 0.0, None));
+        assert!(!counts(1, CONTENT, 9, -0.0, None), "stored as the same weight");
+        let counted = |model: &ReferenceModel, signal| {
+            model.read(EntityId(1), signal, Timestamp(0)).unwrap().all_time
+        };
+        assert_eq!([CONTENT, ID, NONE].map(|signal| counted(&model, signal)), [5, 3, 4]);
+    }
 }

@@ -15,6 +15,7 @@ mod duplicates;
 mod intake;
 
 use crate::SignalLedger;
+use crate::dedup::RecentIds;
 use crate::lane::RequestInbox;
 use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX};
 use crate::local::LocalShard;
@@ -22,6 +23,7 @@ use crate::port::{Mail, ShardDown, ShardPort};
 use crate::record;
 use crate::request::{Reply, Request};
 use crate::source::SourceTable;
+pub use duplicates::dedup_key;
 use ebbtide_wal::{AppendError, Lsn, WalWriter};
 use intake::{Intake, Lane, Took};
 use std::collections::VecDeque;
@@ -110,6 +112,13 @@ impl<W: WalWriter> Shard<W> {
         self
     }
 
+    /// The same shard with the ids that recovery found.
+    #[must_use]
+    pub fn with_recent_ids(mut self, recent: RecentIds) -> Self {
+        self.intake.duplicates.recent = recent;
+        self
+    }
+
     /// Says in the log which shard of how many writes it from here on: the first batch of every
     /// opening.
     ///
@@ -145,6 +154,12 @@ impl<W: WalWriter> Shard<W> {
     #[must_use]
     pub fn ledger(&self) -> &SignalLedger {
         &self.intake.ledger
+    }
+
+    /// The ids remembered, of which a checkpoint takes those that are not saved.
+    #[must_use]
+    pub fn recent_ids_mut(&mut self) -> &mut RecentIds {
+        &mut self.intake.duplicates.recent
     }
 
     /// How far every source has come here.
@@ -255,7 +270,7 @@ impl<W: WalWriter> Shard<W> {
                 break;
             }
         }
-        self.port.set_memory_full(self.intake.ledger.memory_bytes() > self.memory_bytes_max);
+        self.port.set_memory_full(self.intake.memory_bytes() > self.memory_bytes_max);
         Ok(took)
     }
 
@@ -283,7 +298,7 @@ impl<W: WalWriter> Shard<W> {
         counters.batch_events_max.raise(took.slots);
         counters.requests_answered.add(requests);
         counters.pairs.set(self.intake.ledger.pairs());
-        counters.memory_bytes.set(self.intake.ledger.memory_bytes());
+        counters.memory_bytes.set(self.intake.memory_bytes());
         counters.producers.set(self.events.len());
         counters.readers.set(self.requests.len());
     }

@@ -311,7 +311,7 @@ fn a_schema_in_toml_obeys_the_same_rules_and_says_where() {
         ("half_lives = [\"1h\", \"60min\"]", "'view': half-life '60min' is given twice"),
         ("half_lives = [\"1h\"]\nwindows = [\"90s\"]", "'view': window '90s' is neither"),
         ("half_lives = [\"1h\"]\nvelocity = true", "'view' asks for velocity but has no window"),
-        ("half_lives = [\"1h\"]\ndedup = \"id\"", "'view': dedup = \"id\" is not available"),
+        ("half_lives = [\"1h\"]\ndedup = \"both\"", "'view': dedup = \"both\" is unknown"),
         ("half_lives = [\"1h\"]\nhalf_life = 3", "line 3"),
         ("half_lives = [\"1h\"]\n[signals.view]", "duplicate"),
     ] {

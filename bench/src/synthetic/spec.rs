@@ -4,7 +4,7 @@
 //! names the key and what may stand there, never a default taken silently.
 
 use crate::limits::{ENTITIES_MAX, SIGNALS_MAX, ZIPF_MAX};
-use crate::trace::parse_timestamp;
+use crate::trace::{parse_timestamp, short_digest};
 
 /// What a synthetic trace is like. [`Spec::parse`] reads it from text; the names of the keys are
 /// given in brackets.
@@ -110,6 +110,23 @@ impl Spec {
             spec.ids = spec.dup > 0.0;
         }
         Ok(spec)
+    }
+
+    /// The name of the source that a replay of the trace records as: equal for equal events,
+    /// however the text was spelled. The number of events is left out, since more of them continue
+    /// the same trace.
+    #[must_use]
+    pub fn source_name(&self) -> String {
+        let Self { events: _, entities, zipf, late, late_max_ns, dup, burst, .. } = self;
+        let Self { signals, start_ns, step_ns, ids, seed, .. } = self;
+        // Adding zero makes one of the two zeros.
+        let [zipf, late, dup, burst] = [zipf, late, dup, burst].map(|value| value + 0.0);
+        let ids = u8::from(*ids);
+        let normal = format!(
+            "entities={entities},zipf={zipf},late={late},late_max={late_max_ns},dup={dup},\
+             burst={burst},signals={signals},start={start_ns},step={step_ns},ids={ids},seed={seed}"
+        );
+        format!("synthetic:{}", short_digest(normal.as_bytes()))
     }
 
     fn with_signals(signal_count: usize) -> Self {
@@ -239,6 +256,48 @@ mod tests {
         assert_eq!(spec, Spec::with_signals(5));
         assert_eq!(parse_timestamp("2024-01-01T00:00:00Z"), Ok(spec.start_ns));
         assert!(Spec::parse("dup=0.1", 1).unwrap().ids);
+    }
+
+    #[test]
+    fn a_source_is_named_after_all_keys_but_the_number_of_events() {
+        let name = |text: &str| Spec::parse(text, 2).unwrap().source_name();
+        let base = name("events=1e6,zipf=1.1,dup=0.01,seed=7");
+        // From an implementation of BLAKE3 that shares no code with this one.
+        assert_eq!(base, "synthetic:03c696bc1e88f338a2ddf34bf8aec486");
+        for same in [
+            "events=5,zipf=1.1,dup=0.01,seed=7",
+            "seed=7,dup=1e-2,zipf=1.10,late=-0",
+            "zipf=1.1,dup=0.01,seed=7,ids=1,signals=2,entities=1e5,late_max=60m,step=1ms",
+        ] {
+            assert_eq!(name(same), base, "{same}");
+        }
+        let keys = KEYS.split(", ").filter(|&key| key != "events");
+        let others = [
+            "entities=3",
+            "zipf=1",
+            "late=0.5",
+            "late_max=2h",
+            "dup=0",
+            "burst=0.5",
+            "signals=1",
+            "start=0",
+            "step=1s",
+            "ids=0",
+            "seed=8",
+        ];
+        for (key, other) in keys.zip(others) {
+            assert!(other.starts_with(key), "{key}");
+            let mut text = format!("zipf=1.1,dup=0.01,seed=7,{other}");
+            for (replaced, default) in [("zipf=", "zipf=1.1,"), ("dup=", "dup=0.01,")] {
+                if other.starts_with(replaced) {
+                    text = text.replacen(default, "", 1);
+                }
+            }
+            if key == "seed" {
+                text = text.replacen("seed=7,", "", 1);
+            }
+            assert_ne!(name(&text), base, "{text}");
+        }
     }
 
     #[test]

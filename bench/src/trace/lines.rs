@@ -10,6 +10,15 @@ use memchr::memchr;
 
 use crate::limits::{BLOCK_BYTES, LINE_BYTES_MAX, OVERLONG_BYTES_KEPT};
 
+/// A UTF-8 byte order mark, which some programs put in front.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Empty lines and comments are neither events nor bad lines.
+#[inline]
+pub(crate) fn is_skipped(line: &[u8]) -> bool {
+    matches!(line.first(), None | Some(b'#'))
+}
+
 /// The lines of `source`.
 pub(crate) struct Lines<R> {
     source: R,
@@ -46,6 +55,14 @@ impl<R: Read> Lines<R> {
     /// How many lines have been handed out.
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// The first block of the source, before any line was handed out, and whether it is all there
+    /// is.
+    pub(crate) fn peek(&mut self) -> io::Result<(&[u8], bool)> {
+        debug_assert!(self.count == 0 && self.end == 0, "nothing was read yet");
+        self.fill()?;
+        Ok((&self.block[..self.end], self.is_ended))
     }
 
     /// The next line, or none at the end.

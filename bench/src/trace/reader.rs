@@ -8,10 +8,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::lines::{Line, Lines};
+use super::lines::{BYTE_ORDER_MARK, Line, Lines, is_skipped};
 use super::row::{Rows, shorten};
 use super::source::{self, BUNDLED_NAME, Source};
-use super::{BadLine, EntityNames, Reason, TraceError, TraceEvent};
+use super::{BadLine, EntityNames, Reason, TraceError, TraceEvent, TraceHead};
 
 /// Reads a trace.
 ///
@@ -42,6 +42,7 @@ pub struct TraceReader {
     is_compressed: bool,
     lines: Lines<Source>,
     rows: Rows,
+    head: TraceHead,
 }
 
 /// Why a batch ended.
@@ -54,9 +55,6 @@ pub enum BatchEnd {
     /// There are no more lines.
     EndOfTrace,
 }
-
-/// A UTF-8 byte order mark, which some programs put in front.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl TraceReader {
     /// Opens the trace at `path`, plain or zstd, and reads its header.
@@ -116,6 +114,10 @@ impl TraceReader {
             Err(source) => return Err(TraceError::Open { file, source }),
         };
         let mut lines = Lines::new(source);
+        let head = match lines.peek() {
+            Ok((block, is_whole)) => TraceHead::of(block, is_whole),
+            Err(source) => return Err(unreadable(file, 0, is_compressed, source)),
+        };
         loop {
             let line = match lines.next() {
                 Ok(Some(line)) => line,
@@ -130,7 +132,7 @@ impl TraceReader {
                 let found = shorten(header);
                 return Err(TraceError::Header { file, line: line.number, found });
             };
-            return Ok(Self { file, is_compressed, lines, rows });
+            return Ok(Self { file, is_compressed, lines, rows, head });
         }
     }
 
@@ -165,6 +167,12 @@ impl TraceReader {
         Ok(BatchEnd::Full)
     }
 
+    /// The beginning of the trace, by which it is known again.
+    #[must_use]
+    pub fn head(&self) -> &TraceHead {
+        &self.head
+    }
+
     /// The texts of the entities read so far.
     #[must_use]
     pub fn names(&self) -> &EntityNames {
@@ -188,12 +196,6 @@ impl TraceReader {
     pub fn file(&self) -> &str {
         &self.file
     }
-}
-
-/// Empty lines and comments are neither events nor bad lines.
-#[inline]
-fn is_skipped(line: &[u8]) -> bool {
-    matches!(line.first(), None | Some(b'#'))
 }
 
 #[cold]

@@ -1,7 +1,7 @@
 //! Builds schemas in code and checks every rule; the TOML form goes through here too.
 
 use super::span::Span;
-use super::{Schema, SchemaError, SignalTypeDef};
+use super::{Dedup, Schema, SchemaError, SignalTypeDef};
 use crate::limits::{HALF_LIVES_MAX, SIGNAL_NAME_BYTES_MAX, SIGNALS_MAX, WINDOWS_MAX};
 use crate::signal::half_life::HalfLife;
 use crate::signal::window::Window;
@@ -64,13 +64,14 @@ pub struct SignalBuilder {
     half_lives: Vec<Span>,
     windows: Vec<Span>,
     velocity: bool,
-    dedup: String,
+    /// The text where it is none.
+    dedup: Result<Dedup, String>,
 }
 
 impl SignalBuilder {
     pub(super) fn new(name: &str) -> Self {
         let (half_lives, windows) = (Vec::new(), Vec::new());
-        Self { name: name.to_owned(), half_lives, windows, velocity: false, dedup: "none".into() }
+        Self { name: name.to_owned(), half_lives, windows, velocity: false, dedup: Ok(Dedup::None) }
     }
 
     /// Sets the half-lives, one to three; the first is primary.
@@ -91,16 +92,22 @@ impl SignalBuilder {
         self
     }
 
+    /// Says which events are repeats of earlier ones, and so not counted.
+    pub fn dedup(mut self, dedup: Dedup) -> Self {
+        self.dedup = Ok(dedup);
+        self
+    }
+
     /// Takes half-lives, windows and deduplication as text.
     pub(super) fn spelled(
         mut self,
         half_lives: &[String],
         windows: &[String],
-        dedup: Option<String>,
+        dedup: &str,
     ) -> Self {
         self.half_lives = half_lives.iter().map(|text| Span::parse(text)).collect();
         self.windows = windows.iter().map(|text| Span::parse(text)).collect();
-        self.dedup = dedup.unwrap_or(self.dedup);
+        self.dedup = Dedup::of_name(dedup).ok_or_else(|| dedup.to_owned());
         self
     }
 
@@ -109,16 +116,24 @@ impl SignalBuilder {
         if !is_name(&signal) {
             return Err(SchemaError::BadName { signal });
         }
-        if self.dedup != "none" {
-            return Err(SchemaError::DedupUnavailable { signal, dedup: self.dedup });
-        }
+        let dedup = match self.dedup {
+            Ok(dedup) => dedup,
+            Err(dedup) => return Err(SchemaError::UnknownDedup { signal, dedup }),
+        };
         let (half_lives, half_life_labels) = checked_half_lives(&signal, self.half_lives)?;
         let (windows, window_labels) = checked_windows(&signal, self.windows)?;
         if self.velocity && windows.is_empty() {
             return Err(SchemaError::VelocityWithoutWindow { signal });
         }
-        let (name, velocity) = (signal, self.velocity);
-        Ok(SignalTypeDef { name, half_lives, half_life_labels, windows, window_labels, velocity })
+        Ok(SignalTypeDef {
+            name: signal,
+            half_lives,
+            half_life_labels,
+            windows,
+            window_labels,
+            velocity: self.velocity,
+            dedup,
+        })
     }
 }
 

@@ -80,11 +80,9 @@ pub enum SchemaError {
         /// The signal type.
         signal: String,
     },
-    /// Deduplication other than `none`, which needs the log.
-    #[error(
-        "signal type '{signal}': dedup = \"{dedup}\" is not available in this version; use \"none\""
-    )]
-    DedupUnavailable {
+    /// A deduplication that is none of [`Dedup`](super::Dedup).
+    #[error("signal type '{signal}': dedup = \"{dedup}\" is unknown; use none, id or content")]
+    UnknownDedup {
         /// The signal type.
         signal: String,
         /// What was asked for.

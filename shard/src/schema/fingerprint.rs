@@ -1,10 +1,10 @@
 //! A schema's identity: BLAKE3 over a canonical writing-down of every definition.
 //!
-//! Promises: equal for schemas of equal names, half-lives, windows and velocity flags; labels do
-//! not matter (`60m` is `1h`). The bytes hashed are frozen by a golden test: a store remembers
-//! them.
+//! Promises: equal for schemas of equal names, half-lives, windows, velocity flags and
+//! deduplication; labels do not matter (`60m` is `1h`). The bytes hashed are frozen by a golden
+//! test: a store remembers them.
 
-use super::Schema;
+use super::{Dedup, Schema};
 use std::fmt;
 
 /// 32 bytes that stand for a schema.
@@ -38,6 +38,11 @@ pub(super) fn of(schema: &Schema) -> Fingerprint {
         def.windows.iter().for_each(|window| number(window.as_nanos()));
         number(u64::from(def.velocity));
     }
+    // Hashed only where there is some, so that schemas without keep the fingerprint they had. The
+    // number of signal types stands in front, so nothing else can be taken for this.
+    if schema.signals.iter().any(|def| def.dedup != Dedup::None) {
+        schema.signals.iter().for_each(|def| number(def.dedup.code()));
+    }
     Fingerprint(*hasher.finalize().as_bytes())
 }
 
@@ -64,8 +69,27 @@ mod tests {
             "[signals.a]\nhalf_lives=[\"1h\"]\nwindows=[]\n",
             "[signals.a]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]\nvelocity=true\n",
             "[signals.a]\nhalf_lives=[\"1h\", \"2h\"]\nwindows=[\"1h\"]\n",
+            "[signals.a]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]\ndedup=\"id\"\n",
+            "[signals.a]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]\ndedup=\"content\"\n",
         ] {
             assert_ne!(base, fingerprint(other), "{other}");
         }
+    }
+
+    #[test]
+    fn deduplication_is_frozen_in_the_fingerprint_and_tells_signal_types_apart() {
+        let of = |a: &str, b: &str| {
+            fingerprint(&format!(
+                "[signals.a]\nhalf_lives=[\"1h\"]\ndedup=\"{a}\"\n\
+                 [signals.b]\nhalf_lives=[\"1h\"]\ndedup=\"{b}\"\n"
+            ))
+        };
+        assert_eq!(
+            of("id", "content").to_string(),
+            "28cb23b72e3c0a9bed14e2d374007cfde03454cc4229869c5d7b8c102f08a06f"
+        );
+        assert_ne!(of("id", "content"), of("content", "id"));
+        assert_ne!(of("id", "none"), of("none", "id"));
+        assert_ne!(of("none", "none"), of("none", "id"));
     }
 }

@@ -6,12 +6,16 @@
 //! of length.
 
 mod builder;
+mod dedup;
 mod error;
+pub mod evolution;
 mod fingerprint;
+pub mod numbers;
 mod span;
 mod toml_form;
 
 pub use builder::{SchemaBuilder, SignalBuilder};
+pub use dedup::Dedup;
 pub use error::SchemaError;
 pub use fingerprint::Fingerprint;
 
@@ -70,6 +74,24 @@ impl Schema {
         toml_form::parse(text)
     }
 
+    /// Writes the schema as TOML text, from which [`Schema::from_toml`] reads an equal one, labels
+    /// included.
+    ///
+    /// # Panics
+    ///
+    /// Never: a checked schema can be written down.
+    ///
+    /// ```
+    /// use ebbtide_shard::Schema;
+    /// let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"60m\"]")?;
+    /// assert_eq!(Schema::from_toml(&schema.to_toml())?, schema);
+    /// # Ok::<(), ebbtide_shard::SchemaError>(())
+    /// ```
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml_form::write(self)
+    }
+
     /// The signal type of that name, if the schema has it.
     #[must_use]
     pub fn signal(&self, name: &str) -> Option<SignalId> {
@@ -120,6 +142,7 @@ pub struct SignalTypeDef {
     windows: Vec<Window>,
     window_labels: Vec<String>,
     velocity: bool,
+    dedup: Dedup,
 }
 
 impl SignalTypeDef {
@@ -158,12 +181,25 @@ impl SignalTypeDef {
     pub fn velocity(&self) -> bool {
         self.velocity
     }
+
+    /// Which events of this type are repeats, and so not counted.
+    #[must_use]
+    #[inline]
+    pub fn dedup(&self) -> Dedup {
+        self.dedup
+    }
 }
 
 impl fmt::Display for SignalTypeDef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: half-lives {}", self.name, self.half_life_labels.join(", "))?;
         write!(f, "; windows {}", self.window_labels.join(", "))?;
-        if self.velocity { write!(f, "; velocity") } else { Ok(()) }
+        if self.velocity {
+            write!(f, "; velocity")?;
+        }
+        match self.dedup {
+            Dedup::None => Ok(()),
+            dedup => write!(f, "; dedup {dedup}"),
+        }
     }
 }

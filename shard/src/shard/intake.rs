@@ -11,12 +11,12 @@
 //! Fails by: [`TurnError`] when the log takes nothing more for good.
 
 use super::TurnError;
-use super::duplicates::{Duplicate, Duplicates};
+use super::duplicates::Duplicates;
 use crate::lane::{EventInbox, TagKind, Waiting};
 use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX, SOURCE_NAME_BYTES_MAX};
 use crate::record::{self, BatchForm, EventsEncoder};
 use crate::source::{SourceSlot, SourceTable};
-use crate::{RoutedEvent, SignalLedger};
+use crate::{Dedup, RoutedEvent, SignalLedger};
 use ebbtide_wal::{AppendError, WalWriter};
 
 /// A producer's lane, as the shard knows it.
@@ -67,6 +67,11 @@ impl<W: WalWriter> Intake<W> {
             bytes: Vec::with_capacity(bytes),
             news: Vec::with_capacity(BATCH_EVENTS_MAX),
         }
+    }
+
+    /// Bytes of state held.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.ledger.memory_bytes() + self.duplicates.recent.memory_bytes()
     }
 
     /// Takes in a lane; what it carries is known from now on.
@@ -181,8 +186,8 @@ impl<W: WalWriter> Intake<W> {
                 }
             }
             match self.duplicates.find(event, number, tag.id()) {
-                Some(Duplicate::ById) => took.duplicates_by_id += 1,
-                Some(Duplicate::ByContent) => took.duplicates_by_content += 1,
+                Some(Dedup::Id) => took.duplicates_by_id += 1,
+                Some(_) => took.duplicates_by_content += 1,
                 None => {
                     batch.push(event, number, tag.offset, tag.id());
                     self.news.push(*event);
