@@ -137,6 +137,8 @@ impl EngineBuilder {
             clock: Arc::clone(&self.clock),
             future_skew_max: self.future_skew_max,
             rejected: Arc::default(),
+            sources: Arc::default(),
+            has_log: false,
             shards: Shards::default(),
         };
         for shard in 0..asked {

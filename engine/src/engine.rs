@@ -2,6 +2,7 @@
 
 use crate::runtime::BackendChoice;
 use crate::shards::Shards;
+use crate::sources::Sources;
 use crate::{
     AsyncReader, CloseError, EngineBuilder, EngineMetrics, Health, Producer, Reader, VisitError,
 };
@@ -44,6 +45,9 @@ pub struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) future_skew_max: Duration,
     pub(crate) rejected: Arc<RejectionCounters>,
+    pub(crate) sources: Arc<Sources>,
+    /// Whether events are written to a log; without one they live in memory only.
+    pub(crate) has_log: bool,
     pub(crate) shards: Shards,
 }
 
@@ -90,11 +94,15 @@ impl Engine {
     ///
     /// If a shard is down.
     pub fn producer(&self) -> Result<Producer, ShardDown> {
+        let (ports, placement) = (self.shards.ports(), self.placement);
+        let events = EventRouter::open(ports, placement, self.key, self.admission())?;
+        Ok(Producer::new(events, self.has_log))
+    }
+
+    /// The gate of one more producer.
+    pub(crate) fn admission(&self) -> Admission {
         let (schema, clock) = (Arc::clone(&self.schema), Arc::clone(&self.clock));
-        let rejected = Arc::clone(&self.rejected);
-        let admission = Admission::new(schema, clock, self.future_skew_max, rejected);
-        EventRouter::open(self.shards.ports(), self.placement, self.key, admission)
-            .map(Producer::new)
+        Admission::new(schema, clock, self.future_skew_max, Arc::clone(&self.rejected))
     }
 
     /// A handle for one reading thread.
@@ -205,7 +213,8 @@ impl Drop for Engine {
     }
 }
 
-fn visit<R: Send + 'static>(
+/// Runs `look` on the shard behind `port`.
+pub(crate) fn visit<R: Send + 'static>(
     port: &ShardPort,
     look: impl FnOnce(&LocalShard<'_>) -> R + Send + 'static,
 ) -> Result<R, VisitError> {

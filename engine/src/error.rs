@@ -1,7 +1,9 @@
 //! What can go wrong between a host and its engine: one enum per operation.
 
 use crate::ShardDown;
+use ebbtide_shard::SourceNameError;
 use ebbtide_shard::limits::SHARDS_MAX;
+use ebbtide_shard::source::SourceTableError;
 use std::time::Duration;
 
 /// Why an engine did not open.
@@ -47,6 +49,19 @@ pub enum OpenError {
     },
 }
 
+/// Why an event will not come as far as was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// The engine lives in memory and keeps no log: nothing is ever written or durable. Ask for
+    /// `Ack::Applied`, or open an engine on a directory.
+    #[error("the engine keeps no log, so nothing is ever written; wait until it is applied")]
+    NoLog,
+    /// The event's shard went away before it got there.
+    #[error(transparent)]
+    Down(#[from] ShardDown),
+}
+
 /// Why waiting for an event ended without it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -57,9 +72,70 @@ pub enum WaitError {
         /// How long was waited.
         patience: Duration,
     },
+    /// The engine lives in memory and keeps no log: nothing is ever written or durable. Ask for
+    /// `Ack::Applied`, or open an engine on a directory.
+    #[error("the engine keeps no log, so nothing is ever written; wait until it is applied")]
+    NoLog,
     /// The event's shard went away before it got there.
     #[error(transparent)]
     Down(#[from] ShardDown),
+}
+
+impl From<AckError> for WaitError {
+    fn from(error: AckError) -> Self {
+        match error {
+            AckError::NoLog => Self::NoLog,
+            AckError::Down(down) => Self::Down(down),
+        }
+    }
+}
+
+/// Why a source has no producer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The name is not one.
+    #[error(transparent)]
+    Name(#[from] SourceNameError),
+    /// Another producer of this engine records the source. Drop it first.
+    #[error("source `{name}` has a producer; drop it before you open another")]
+    InUse {
+        /// Of the source.
+        name: String,
+    },
+    /// Events of the source's last producer are still on their way, because a shard is busy or its
+    /// log takes nothing. Try again.
+    #[error("events of the last producer of `{name}` were not applied within {patience:?}")]
+    Unsettled {
+        /// Of the source.
+        name: String,
+        /// How long was waited.
+        patience: Duration,
+    },
+    /// The store cannot know the source.
+    #[error(transparent)]
+    Refused(#[from] SourceTableError),
+    /// A shard is down.
+    #[error(transparent)]
+    Down(#[from] ShardDown),
+}
+
+impl From<AckError> for SourceError {
+    fn from(error: AckError) -> Self {
+        match error {
+            AckError::Down(down) => Self::Down(down),
+            AckError::NoLog => unreachable!("events are applied without a log too"),
+        }
+    }
+}
+
+impl From<VisitError> for SourceError {
+    fn from(error: VisitError) -> Self {
+        match error {
+            VisitError::Down(down) => Self::Down(down),
+            VisitError::Panicked { message, .. } => unreachable!("looking is safe: {message}"),
+        }
+    }
 }
 
 /// Why a closure did not give its result.

@@ -33,6 +33,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("ebbtide runs on Linux only: it pins threads and uses io_uring");
 
+mod acked;
 mod block_on;
 mod builder;
 mod engine;
@@ -42,24 +43,30 @@ mod producer;
 mod reader;
 mod runtime;
 mod shards;
+mod source;
+mod sources;
 
+pub use acked::{Ack, Acked};
 pub use builder::EngineBuilder;
 pub use ebbtide_router::{
-    Clock, ManualClock, OfferError, Rejected, Rejection, SystemClock, Ticket,
+    Clock, ManualClock, OfferError, Rejected, Rejection, SourceEvent, SourceOfferError,
+    SystemClock, Ticket,
 };
 pub use ebbtide_shard::signal::half_life::HalfLife;
 pub use ebbtide_shard::signal::window::Window;
+pub use ebbtide_shard::source::SourceTableError;
 pub use ebbtide_shard::{
-    Dedup, EntityId, Event, Feature, Fingerprint, LocalShard, Plan, PlanBuilder, PlanError, Schema,
-    SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder, SignalId, SignalReading,
-    SignalTypeDef, Timestamp, TopEntry, WeightError,
+    Dedup, EntityId, Event, EventId, Feature, Fingerprint, LocalShard, Plan, PlanBuilder,
+    PlanError, Schema, SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder,
+    SignalId, SignalReading, SignalTypeDef, SourceNameError, Timestamp, TopEntry, WeightError,
 };
 pub use engine::Engine;
-pub use error::{CloseError, OpenError, ReadError, VisitError, WaitError};
+pub use error::{AckError, CloseError, OpenError, ReadError, SourceError, VisitError, WaitError};
 pub use metrics::{EngineMetrics, Health};
-pub use producer::{Ack, Acked, BatchOffer, Producer};
+pub use producer::{BatchOffer, Producer};
 pub use reader::{AsyncReader, Ranked, Reader};
 pub use runtime::{Backend, BackendChoice, Idle, probe};
+pub use source::SourceProducer;
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

@@ -1,25 +1,10 @@
 //! Producers: one thread's way to record events and to learn how far they have come.
 
-use crate::block_on::block_on_for;
-use crate::{OfferError, ShardDown, Ticket, WaitError};
+use crate::acked::{self, Ack, Acked, Progress};
+use crate::{OfferError, Ticket, WaitError};
 use ebbtide_router::EventRouter;
-use ebbtide_shard::watermark::Watermark;
-use ebbtide_shard::{Event, ShardPort};
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-
-/// How far an event has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Ack {
-    /// It is in the shard's ring. Having a ticket means it is.
-    Accepted,
-    /// It is applied: every read that begins now sees it.
-    Applied,
-}
+use ebbtide_shard::{Event, EventId};
+use std::time::Duration;
 
 /// Records events from one thread. It can be moved to another thread, but not shared or cloned:
 /// open one for each recording thread.
@@ -37,21 +22,26 @@ pub enum Ack {
 #[derive(Debug)]
 pub struct Producer {
     events: EventRouter,
+    has_log: bool,
 }
 
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a batch may be taken in part"]
-pub struct BatchOffer {
+pub struct BatchOffer<E = OfferError> {
     /// How many events were taken: the first so many.
     pub taken: usize,
     /// Why the next one was not.
-    pub stopped: Option<OfferError>,
+    pub stopped: Option<E>,
 }
 
 impl Producer {
-    pub(crate) fn new(events: EventRouter) -> Self {
-        Self { events }
+    pub(crate) fn new(events: EventRouter, has_log: bool) -> Self {
+        Self { events, has_log }
+    }
+
+    fn progress(&self) -> Progress<'_> {
+        Progress { lanes: &self.events, has_log: self.has_log }
     }
 
     /// Offers one event; never blocks. One push into the ring to the event's shard, which holds
@@ -84,6 +74,18 @@ impl Producer {
         self.events.offer(event)
     }
 
+    /// Offers one event with its id; never blocks. Where the signal type says `dedup = "id"`, an
+    /// event whose id was recorded for its entity before is acknowledged, counted as a duplicate,
+    /// and otherwise left out. Elsewhere the id says nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::offer`].
+    #[inline]
+    pub fn offer_with_id(&mut self, event: Event, id: EventId) -> Result<Ticket, OfferError> {
+        self.events.offer_with_id(event, id)
+    }
+
     /// Offers events in order until one is not taken; never blocks. Cheaper per event than one by
     /// one: each shard is woken once. Tickets are not given; [`Producer::flush`] waits for all.
     ///
@@ -111,18 +113,11 @@ impl Producer {
     ///
     /// As [`Producer::offer`]; [`OfferError::Full`] when the patience has run out.
     pub fn offer_within(&mut self, event: Event, patience: Duration) -> Result<Ticket, OfferError> {
-        let begun = Instant::now();
-        loop {
-            let full = match self.events.offer(event) {
-                Err(OfferError::Full { event, shard }) => OfferError::Full { event, shard },
-                outcome => return outcome,
-            };
-            let OfferError::Full { shard, .. } = full else { return Err(full) };
-            let room = self.acked(self.events.next_room(shard), Ack::Applied);
-            if block_on_for(room, patience.saturating_sub(begun.elapsed())).is_none() {
-                return Err(full);
-            }
-        }
+        let full = |producer: &Self, error: &OfferError| match error {
+            OfferError::Full { shard, .. } => Some(producer.progress().room(*shard)),
+            _ => None,
+        };
+        acked::offer_within(self, patience, |producer| producer.offer(event), full)
     }
 
     /// Waits until the event of `ticket`, from this producer, has come as far as `ack`. Blocks the
@@ -138,10 +133,7 @@ impl Producer {
     ///
     /// If the ticket is of an engine with more shards.
     pub fn wait(&self, ticket: Ticket, ack: Ack, patience: Duration) -> Result<(), WaitError> {
-        match block_on_for(self.acked(ticket, ack), patience) {
-            Some(outcome) => outcome.map_err(WaitError::Down),
-            None => Err(WaitError::Timeout { patience }),
-        }
+        self.progress().wait(ticket, ack, patience)
     }
 
     /// Waits until every event that this producer has offered, and that was taken, has come as far
@@ -151,20 +143,12 @@ impl Producer {
     ///
     /// [`WaitError`] if that takes longer than `patience`, or will never be.
     pub fn flush(&self, ack: Ack, patience: Duration) -> Result<(), WaitError> {
-        let begun = Instant::now();
-        self.events.last_tickets().try_for_each(|ticket| {
-            self.wait(ticket, ack, patience.saturating_sub(begun.elapsed())).map_err(|error| {
-                match error {
-                    WaitError::Timeout { .. } => WaitError::Timeout { patience },
-                    down @ WaitError::Down(_) => down,
-                }
-            })
-        })
+        self.progress().flush(ack, patience)
     }
 
     /// A future of the event of `ticket`, from this producer, having come as far as `ack`. It needs
     /// no particular executor, outlives the producer, and may be dropped at any time. It gives
-    /// [`ShardDown`] if the shard goes away first.
+    /// [`AckError`](crate::AckError) if the shard goes away first, or if the engine keeps no log.
     ///
     /// # Panics
     ///
@@ -185,9 +169,7 @@ impl Producer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn acked(&self, ticket: Ticket, ack: Ack) -> Acked {
-        let (port, watermark, number) = self.events.applied(ticket);
-        let number = if ack == Ack::Accepted { 0 } else { number };
-        Acked { port: Arc::clone(port), watermark: Arc::clone(watermark), number }
+        self.progress().acked(ticket, ack)
     }
 
     /// Whether the event of `ticket`, from this producer, has come as far as `ack` by now. Asks
@@ -198,25 +180,6 @@ impl Producer {
     /// If the ticket is of an engine with more shards.
     #[must_use]
     pub fn is_acked(&self, ticket: Ticket, ack: Ack) -> bool {
-        let (_, watermark, number) = self.events.applied(ticket);
-        ack == Ack::Accepted || watermark.reached() >= number
-    }
-}
-
-/// A future of an event having come as far as was asked; see [`Producer::acked`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless awaited"]
-pub struct Acked {
-    port: Arc<ShardPort>,
-    watermark: Arc<Watermark>,
-    number: u64,
-}
-
-impl Future for Acked {
-    type Output = Result<(), ShardDown>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let reached = self.watermark.poll_reached(self.number, cx);
-        reached.map(|outcome| outcome.map_err(|_abandoned| self.port.why_down()))
+        self.progress().is_acked(ticket, ack)
     }
 }

@@ -6,7 +6,7 @@
 //! already known to be admissible, so a stream in order costs no clock read per event.
 
 use crate::clock::Clock;
-use ebbtide_shard::{Event, Schema, SignalId, Timestamp, WeightError, checked_weight};
+use ebbtide_shard::{Dedup, Event, Schema, SignalId, Timestamp, WeightError, checked_weight};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -130,6 +130,17 @@ impl Admission {
             self.rejected.count(reason);
         }
         admitted
+    }
+
+    /// Whether ids matter to any signal type.
+    pub(crate) fn compares_ids(&self) -> bool {
+        self.schema.signals().any(|(signal, _)| self.compares_ids_of(signal))
+    }
+
+    /// Whether ids matter to this signal type, which the schema has.
+    #[inline]
+    pub(crate) fn compares_ids_of(&self, signal: SignalId) -> bool {
+        self.schema.def(signal).dedup() == Dedup::Id
     }
 
     /// Counts an event that its shard has no memory for.

@@ -6,10 +6,12 @@
 //! back, never neither.
 
 use crate::{Admission, Placement, Rejection};
-use ebbtide_shard::lane::{EventSender, event_lane};
+use ebbtide_shard::lane::{EventSender, LaneKind, Level, Tag, event_lane};
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::watermark::Watermark;
-use ebbtide_shard::{Event, Gate, PartitionKey, RoutedEvent, ShardDown, ShardPort};
+use ebbtide_shard::{
+    Event, EventId, Gate, PartitionKey, RoutedEvent, ShardDown, ShardPort, SourceName,
+};
 use std::sync::Arc;
 
 /// Where an offered event went: which lane, and which number in it.
@@ -98,6 +100,22 @@ pub struct EventRouter {
     touched: Box<[bool]>,
 }
 
+/// What is offered: an event and what goes with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offered {
+    pub(crate) event: Event,
+    /// In its source; 0 without one.
+    pub(crate) offset: u64,
+    pub(crate) id: Option<EventId>,
+}
+
+impl From<Event> for Offered {
+    #[inline]
+    fn from(event: Event) -> Self {
+        Self { event, offset: 0, id: None }
+    }
+}
+
 impl EventRouter {
     /// Opens a lane to every shard.
     ///
@@ -114,10 +132,22 @@ impl EventRouter {
         key: PartitionKey,
         admission: Admission,
     ) -> Result<Self, ShardDown> {
+        Self::open_for(ports, placement, key, admission, None)
+    }
+
+    /// The same for a source, whose events all have offsets.
+    pub(crate) fn open_for(
+        ports: &[Arc<ShardPort>],
+        placement: Placement,
+        key: PartitionKey,
+        admission: Admission,
+        source: Option<SourceName>,
+    ) -> Result<Self, ShardDown> {
         assert_eq!(ports.len(), placement.shards(), "a port for every shard");
+        let kind = LaneKind { source, ids: admission.compares_ids() };
         let mut lanes = Vec::with_capacity(ports.len());
         for port in ports {
-            let (sender, inbox) = event_lane(Arc::clone(port));
+            let (sender, inbox) = event_lane(Arc::clone(port), kind.clone());
             port.post(Mail::Events(inbox))?;
             lanes.push(sender);
         }
@@ -133,11 +163,26 @@ impl EventRouter {
     /// [`OfferError`], with the event and the reason.
     #[inline]
     pub fn offer(&mut self, event: Event) -> Result<Ticket, OfferError> {
-        let ticket = self.place(event)?;
+        self.offer_one(event.into())
+    }
+
+    /// Offers one event with its id, which matters where the schema compares ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventRouter::offer`].
+    #[inline]
+    pub fn offer_with_id(&mut self, event: Event, id: EventId) -> Result<Ticket, OfferError> {
+        self.offer_one(Offered { id: Some(id), ..event.into() })
+    }
+
+    #[inline]
+    pub(crate) fn offer_one(&mut self, offered: Offered) -> Result<Ticket, OfferError> {
+        let ticket = self.place(offered)?;
         let port = self.lanes[ticket.shard].port();
         port.doorbell().ring();
         if port.gate() == Gate::Closed && self.settled(ticket.shard) < ticket.number {
-            return Err(OfferError::Down { event, down: self.down(ticket.shard) });
+            return Err(OfferError::Down { event: offered.event, down: self.down(ticket.shard) });
         }
         Ok(ticket)
     }
@@ -145,10 +190,18 @@ impl EventRouter {
     /// Offers events in order until one is not taken, and wakes each shard once. Says how many were
     /// taken, and why the next was not.
     pub fn offer_batch(&mut self, events: &[Event]) -> (usize, Option<OfferError>) {
+        self.offer_all(events)
+    }
+
+    #[inline]
+    pub(crate) fn offer_all<T: Copy + Into<Offered>>(
+        &mut self,
+        batch: &[T],
+    ) -> (usize, Option<OfferError>) {
         let mut taken = 0;
         let mut stopped = None;
-        for &event in events {
-            match self.place(event) {
+        for &offered in batch {
+            match self.place(offered.into()) {
                 Ok(ticket) => self.touched[ticket.shard] = true,
                 Err(error) => {
                     stopped = Some(error);
@@ -164,12 +217,27 @@ impl EventRouter {
                 closed |= lane.port().gate() == Gate::Closed;
             }
         }
-        match if closed { self.first_lost(&events[..taken]) } else { None } {
+        match if closed { self.first_lost(&batch[..taken]) } else { None } {
             Some((lost, shard)) => {
-                (lost, Some(OfferError::Down { event: events[lost], down: self.down(shard) }))
+                let Offered { event, .. } = batch[lost].into();
+                (lost, Some(OfferError::Down { event, down: self.down(shard) }))
             }
             None => (taken, stopped),
         }
+    }
+
+    /// Tells every shard that was not told that the source has come to `offset`. Gives the first
+    /// whose ring is full.
+    pub(crate) fn mark(&mut self, offset: u64) -> Result<(), usize> {
+        let mut full = Ok(());
+        for lane in self.lanes.iter_mut().filter(|lane| lane.told() < offset) {
+            if lane.push_mark(offset).is_some() {
+                lane.port().doorbell().ring();
+            } else {
+                full = full.and(Err(lane.port().shard()));
+            }
+        }
+        full
     }
 
     /// The ticket of the last event offered to each shard that was offered any.
@@ -181,12 +249,12 @@ impl EventRouter {
             .map(|(shard, lane)| Ticket { shard, number: lane.offered() })
     }
 
-    /// The shard a ticket's event went to, how far it has applied this producer's events, and the
-    /// number that stands for this one.
+    /// The shard a ticket's event went to, how many of this producer's events have come so far
+    /// there, and the number that stands for this one.
     #[must_use]
-    pub fn applied(&self, ticket: Ticket) -> (&Arc<ShardPort>, &Arc<Watermark>, u64) {
+    pub fn reached(&self, ticket: Ticket, level: Level) -> (&Arc<ShardPort>, &Arc<Watermark>, u64) {
         let lane = &self.lanes[ticket.shard];
-        (lane.port(), lane.applied(), ticket.number)
+        (lane.port(), lane.reached(level), ticket.number)
     }
 
     /// The ticket of the event after which `shard`'s ring has room again, if it is full now.
@@ -198,11 +266,14 @@ impl EventRouter {
     /// Of events just placed, the first that a closing shard did not take any more, and which
     /// shard.
     #[cold]
-    fn first_lost(&self, placed: &[Event]) -> Option<(usize, usize)> {
-        let shard_of = |event: &Event| self.placement.shard(self.key.hash(event.entity));
+    fn first_lost<T: Copy + Into<Offered>>(&self, placed: &[T]) -> Option<(usize, usize)> {
+        let shard_of = |&placed: &T| {
+            let Offered { event, .. } = placed.into();
+            self.placement.shard(self.key.hash(event.entity))
+        };
         let mut next: Vec<u64> = self.lanes.iter().map(|lane| lane.offered() + 1).collect();
-        for event in placed {
-            next[shard_of(event)] -= 1;
+        for one in placed {
+            next[shard_of(one)] -= 1;
         }
         for (index, shard) in placed.iter().map(shard_of).enumerate() {
             let number = next[shard];
@@ -231,7 +302,8 @@ impl EventRouter {
     }
 
     #[inline]
-    fn place(&mut self, event: Event) -> Result<Ticket, OfferError> {
+    fn place(&mut self, offered: Offered) -> Result<Ticket, OfferError> {
+        let Offered { event, offset, id } = offered;
         let weight = match self.admission.admit(&event) {
             Ok(weight) => weight,
             Err(reason) => return Err(OfferError::Rejected { event, reason }),
@@ -250,7 +322,11 @@ impl EventRouter {
             }
         }
         let Event { entity, signal, time, .. } = event;
-        match lane.push(RoutedEvent { entity, time, weight, hash, signal }) {
+        let tag = match id.filter(|_| self.admission.compares_ids_of(signal)) {
+            Some(id) => Tag::new(offset).with_id(id),
+            None => Tag::new(offset),
+        };
+        match lane.push(RoutedEvent { entity, time, weight, hash, signal }, tag) {
             Ok(number) => Ok(Ticket { shard, number }),
             Err(_) => Err(OfferError::Full { event, shard }),
         }

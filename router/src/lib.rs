@@ -16,9 +16,11 @@ mod clock;
 mod events;
 mod placement;
 mod requests;
+mod sources;
 
 pub use admission::{Admission, Rejected, Rejection, RejectionCounters};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use events::{EventRouter, OfferError, Ticket};
 pub use placement::Placement;
 pub use requests::RequestRouter;
+pub use sources::{SourceEvent, SourceOfferError, SourceRouter};

@@ -3,6 +3,7 @@
 use ebbtide_router::{
     Admission, EventRouter, ManualClock, OfferError, Placement, Rejection, RequestRouter,
 };
+use ebbtide_shard::lane::Level;
 use ebbtide_shard::limits::EVENT_RING_SLOTS;
 use ebbtide_shard::{
     EntityId, Event, PartitionKey, Plan, Schema, Shard, ShardDown, ShardPort, SignalId,
@@ -111,7 +112,7 @@ fn tickets_of_one_shard_come_true_in_their_order() {
     let mut events = hand.events();
     let tickets: Vec<_> = (0..50).map(|n| events.offer(event(n)).expect("room")).collect();
     let reached = |events: &EventRouter, ticket| {
-        let (_, applied, number) = events.applied(ticket);
+        let (_, applied, number) = events.reached(ticket, Level::Applied);
         applied.reached() >= number
     };
     assert!(tickets.iter().all(|&ticket| !reached(&events, ticket)));

@@ -41,6 +41,17 @@ impl fmt::Display for EntityId {
     }
 }
 
+/// What tells an event from every other one of its entity and signal type: any 128 bits the host
+/// likes, the same each time the event is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub u128);
+
+impl From<u128> for EventId {
+    fn from(id: u128) -> Self {
+        Self(id)
+    }
+}
+
 /// Which signal type of the schema an event belongs to; get one from [`crate::Schema::signal`].
 ///
 /// It is the position among the names in their order, so another schema may give the same name
@@ -205,6 +216,17 @@ pub struct RoutedEvent {
     pub hash: EntityHash,
     /// What happened; the router has checked that the schema knows it.
     pub signal: SignalId,
+}
+
+impl RoutedEvent {
+    /// What stands beside a tag that has no event.
+    pub(crate) const NOTHING: Self = Self {
+        entity: EntityId(0),
+        time: Timestamp(0),
+        weight: 0.0,
+        hash: EntityHash(0),
+        signal: SignalId(0),
+    };
 }
 
 const _: () = assert!(size_of::<RoutedEvent>() == 32, "two events to a cache line");

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! * [`signal`] is arithmetic: decay, windows, buckets.
-//! * [`schema`] says which signals exist; [`event`] what enters; [`reading`] what comes out.
+//! * [`schema`] says which signals exist; [`event`] what enters; [`reading`] what comes out;
+//!   [`record`] what the log keeps; [`source`] how far each source has come.
 //! * [`ledger`] owns the state; [`shard`] moves events into it and answers requests, sans-I/O.
 //! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is
 //!   what the rest of the engine holds of a shard.
@@ -37,10 +38,12 @@ pub mod request;
 pub mod schema;
 pub mod shard;
 pub mod signal;
+pub mod source;
 pub mod watermark;
 
 pub use event::{
-    EntityHash, EntityId, Event, RoutedEvent, SignalId, Timestamp, WeightError, checked_weight,
+    EntityHash, EntityId, Event, EventId, RoutedEvent, SignalId, Timestamp, WeightError,
+    checked_weight,
 };
 pub use hash::PartitionKey;
 pub use ledger::SignalLedger;
@@ -53,3 +56,4 @@ pub use schema::{
     Dedup, Fingerprint, Schema, SchemaBuilder, SchemaError, SignalBuilder, SignalTypeDef,
 };
 pub use shard::{Shard, Turn, TurnError};
+pub use source::{SourceName, SourceNameError};

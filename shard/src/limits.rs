@@ -54,6 +54,13 @@ pub const IDS_PER_GENERATION: usize = 1 << 20;
 pub const BATCH_EVENTS_MAX: usize = 512;
 /// Slots in the ring between one producer and one shard.
 pub const EVENT_RING_SLOTS: usize = 4096;
+/// Bytes in the name of a source.
+pub const SOURCE_NAME_BYTES_MAX: usize = 255;
+/// Sources a store may ever have known: each keeps a number, or more, on every shard for good.
+pub const SOURCES_MAX: usize = 4096;
+/// Offsets of a source after which it tells lanes that lag behind how far it has come. Bounds what
+/// a quiet shard may ask to be sent again.
+pub const MARK_OFFSETS_MAX: u64 = 4096;
 /// Requests one reader may have open at one shard.
 pub const REQUEST_RING_SLOTS: usize = 4;
 /// Turns without work before a shard parks.
@@ -82,6 +89,8 @@ const _: () = {
     assert!(u64::MAX / HALF_LIFE_NS_MIN < 1 << 45);
     // A list cut back to its best half still holds every entity a caller may ask for.
     assert!(TOP_CANDIDATES_MAX >= 2 * TOP_K_MAX);
+    // The smallest group of a log takes the name of a source, and some events with all they carry.
+    assert!(2 * (SOURCE_NAME_BYTES_MAX + 64) < ebbtide_wal::limits::GROUP_BYTES_MIN);
     // Producers can refill a ring while the previous batch is being applied.
     assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);
 };

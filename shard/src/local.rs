@@ -1,5 +1,6 @@
 //! A shard's state, as a closure sees it that runs on the shard's own core.
 
+use crate::source::{SourceName, SourceTable, SourceTableError};
 use crate::{EntityId, PartitionKey, SignalId, SignalLedger, SignalReading, Timestamp, TopEntry};
 
 /// Read access to one shard, on its own thread, between two turns.
@@ -10,11 +11,12 @@ pub struct LocalShard<'s> {
     shard: usize,
     key: &'s PartitionKey,
     ledger: &'s SignalLedger,
+    sources: &'s SourceTable,
 }
 
 impl<'s> LocalShard<'s> {
-    pub(crate) fn new(shard: usize, ledger: &'s SignalLedger) -> Self {
-        Self { shard, key: ledger.key(), ledger }
+    pub(crate) fn new(shard: usize, ledger: &'s SignalLedger, sources: &'s SourceTable) -> Self {
+        Self { shard, key: ledger.key(), ledger, sources }
     }
 
     /// The shard's number.
@@ -52,6 +54,23 @@ impl<'s> LocalShard<'s> {
         now: Timestamp,
     ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
         self.ledger.iter(now)
+    }
+
+    /// The sources this shard knows, each with the offset behind which it has to go on for this
+    /// shard.
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = (&SourceName, u64)> {
+        let sources = self.sources;
+        sources.slots().map(|slot| (sources.name(slot), sources.resume_offset(slot)))
+    }
+
+    /// The offset behind which a source has to go on for this shard, if the shard knows it.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceTableError`] if the shard does not know the source and cannot come to know it.
+    pub fn resume_offset(&self, name: &SourceName) -> Result<Option<u64>, SourceTableError> {
+        let known = self.sources.check(name)?;
+        Ok(known.map(|slot| self.sources.resume_offset(slot)))
     }
 
     /// This shard's best entities by one score, best first, at most `k`; exact up to 128 places.

@@ -41,6 +41,20 @@ macro_rules! counters {
 counters! {
     /// Events applied.
     events_applied,
+    /// Events of a source that were here before, by their offset: left out.
+    events_repeated,
+    /// Events left out because one with their id was here before.
+    duplicates_by_id,
+    /// Events left out because one of the same content was here before.
+    duplicates_by_content,
+    /// Number of the last record handed to the log.
+    wal_appended,
+    /// Number of the last record that survives the end of the process; 0 without a log.
+    wal_written,
+    /// Number of the last record that survives power loss; 0 without a log.
+    wal_durable,
+    /// Turns in which events waited and the log took nothing.
+    turns_blocked,
     /// Requests of readers answered.
     requests_answered,
     /// Turns that found work.
@@ -73,7 +87,11 @@ impl Counter {
     }
 
     pub(crate) fn set(&self, value: usize) {
-        self.0.store(value as u64, Ordering::Relaxed);
+        self.put(value as u64);
+    }
+
+    pub(crate) fn put(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, more: usize) {

@@ -1,22 +1,31 @@
 //! The shard: one core's ledger, its lanes, and the turn that moves events from one to the other.
 //!
 //! ```text
-//! turn: mail ─▶ up to 512 events: drain ─▶ append ─▶ apply ─▶ acknowledge ─▶ requests ─▶ counters
+//! turn: mail ─▶ up to 512 events: drain ─▶ append ─▶ apply ─▶ requests ─▶ acknowledge ─▶ counters
 //! ```
 //!
 //! Promises: events of one lane are applied in their order, each exactly once; a turn is bounded,
 //! so a read waits behind at most one batch; a request sees every event applied before it.
-//! Sans-I/O: no clock, no file, no executor. Whoever calls [`Shard::turn`] decides when and where.
+//! Sans-I/O: no clock, no file, no executor. Whoever calls [`Shard::turn`] decides when and where,
+//! moves the log on ([`Shard::wal_mut`]), and says so ([`Shard::acknowledge`]).
 //! Fails by: [`TurnError`], after which the shard must not be used again.
+//! Not here: how events become log and state (`intake`).
 
-use crate::lane::{EventInbox, RequestInbox};
-use crate::limits::BATCH_EVENTS_MAX;
+mod duplicates;
+mod intake;
+
+use crate::SignalLedger;
+use crate::dedup::RecentIds;
+use crate::lane::RequestInbox;
+use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX};
 use crate::local::LocalShard;
 use crate::port::{Mail, ShardDown, ShardPort};
 use crate::record;
 use crate::request::{Reply, Request};
-use crate::{RoutedEvent, SignalLedger};
-use ebbtide_wal::{AppendError, WalWriter};
+use crate::source::SourceTable;
+pub use duplicates::dedup_key;
+use ebbtide_wal::{AppendError, Lsn, WalWriter};
+use intake::{Intake, Lane, Took};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -27,6 +36,9 @@ pub enum Turn {
     Busy,
     /// Nothing to do.
     Idle,
+    /// Events wait, but the log takes no more for now, and there was nothing else to do. Another
+    /// turn helps only after the log has moved on, or when somebody rings.
+    Blocked,
     /// The shard was told to close and has taken everything that was offered.
     Finished,
 }
@@ -44,14 +56,14 @@ pub enum TurnError {
 #[derive(Debug)]
 pub struct Shard<W> {
     port: Arc<ShardPort>,
-    ledger: SignalLedger,
-    wal: W,
+    intake: Intake<W>,
     memory_bytes_max: usize,
-    events: Vec<EventInbox>,
+    events: Vec<Lane>,
     /// Which lane the next turn begins with, so that none is always last.
     first_lane: usize,
+    /// Whether the log let the last turn take nothing of the events that waited.
+    blocked: bool,
     requests: Vec<RequestInbox>,
-    records: Vec<u8>,
     /// Mail taken and not yet opened. Kept here, so that a panic on the way does not throw it away
     /// before the shard is known to have failed.
     mail: VecDeque<Mail>,
@@ -69,16 +81,91 @@ impl<W: WalWriter> Shard<W> {
     ) -> Self {
         Self {
             port,
-            ledger,
-            wal,
+            intake: Intake::new(ledger, wal),
             memory_bytes_max,
             events: Vec::new(),
             first_lane: 0,
+            blocked: false,
             requests: Vec::new(),
-            records: Vec::with_capacity(BATCH_EVENTS_MAX * record::RECORD_BYTES),
             mail: VecDeque::new(),
             closing: false,
         }
+    }
+
+    /// The same shard with other stored numbers for its signal types than their places in the
+    /// schema, by which they stand in the log.
+    #[must_use]
+    pub fn with_numbers(mut self, numbers: [u8; SIGNALS_MAX]) -> Self {
+        self.intake.numbers = numbers;
+        self
+    }
+
+    /// The same shard with the sources that recovery found.
+    ///
+    /// # Panics
+    ///
+    /// If the table is for other partitions than the ledger.
+    #[must_use]
+    pub fn with_sources(mut self, sources: SourceTable) -> Self {
+        assert_eq!(sources.partitions(), self.intake.ledger.partitions(), "one shard, one range");
+        self.intake.sources = sources;
+        self
+    }
+
+    /// The same shard with the ids that recovery found.
+    #[must_use]
+    pub fn with_recent_ids(mut self, recent: RecentIds) -> Self {
+        self.intake.duplicates.recent = recent;
+        self
+    }
+
+    /// Says in the log which shard of how many writes it from here on: the first batch of every
+    /// opening.
+    ///
+    /// # Errors
+    ///
+    /// [`TurnError`] if the log does not take it.
+    pub fn open_log(&mut self, shards: usize) -> Result<Lsn, TurnError> {
+        let number = |n: usize| u32::try_from(n).expect("shards are counted in thousands");
+        let mut bytes = Vec::with_capacity(record::OPENED_BYTES);
+        record::encode_opened(number(shards), number(self.port.shard()), &mut bytes);
+        Ok(self.intake.wal.append(&bytes, 1)?)
+    }
+
+    /// The log, to be moved on between turns.
+    #[must_use]
+    pub fn wal_mut(&mut self) -> &mut W {
+        &mut self.intake.wal
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn wal(&self) -> &W {
+        &self.intake.wal
+    }
+
+    /// The state, for a checkpoint that walks over it between turns.
+    #[must_use]
+    pub fn ledger_mut(&mut self) -> &mut SignalLedger {
+        &mut self.intake.ledger
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn ledger(&self) -> &SignalLedger {
+        &self.intake.ledger
+    }
+
+    /// The ids remembered, of which a checkpoint takes those that are not saved.
+    #[must_use]
+    pub fn recent_ids_mut(&mut self) -> &mut RecentIds {
+        &mut self.intake.duplicates.recent
+    }
+
+    /// How far every source has come here.
+    #[must_use]
+    pub fn sources(&self) -> &SourceTable {
+        &self.intake.sources
     }
 
     /// The shard, seen from outside.
@@ -93,23 +180,41 @@ impl<W: WalWriter> Shard<W> {
     ///
     /// [`TurnError`] when the shard cannot go on; then [`Shard::fail`] it.
     pub fn turn(&mut self) -> Result<Turn, TurnError> {
-        let mail = self.open_mail();
-        let events = self.take_events()?;
+        let mail = self.open_mail()?;
+        let took = self.take_events()?;
         let requests = self.answer_requests();
+        self.acknowledge();
         let gone = self.forget_finished();
-        if mail + events + requests + gone > 0 {
-            self.publish_counters(events, requests);
+        if mail + took.slots + requests + gone > 0 {
+            self.publish_counters(took, requests);
             return Ok(Turn::Busy);
+        }
+        if self.blocked {
+            self.port.counters().turns_blocked.add(1);
+            return Ok(Turn::Blocked);
         }
         let finished = self.closing && !self.has_work();
         Ok(if finished { Turn::Finished } else { Turn::Idle })
     }
 
-    /// Whether a turn would find anything: the last look before sleeping.
+    /// Publishes to all lanes how far the log has come. Every turn does; call it also after the
+    /// log's last steps, between [`Turn::Finished`] and [`Shard::close`].
+    pub fn acknowledge(&mut self) {
+        let log = self.intake.wal.watermarks();
+        self.events.iter_mut().for_each(|lane| lane.inbox.acknowledge(&log));
+        let counters = self.port.counters();
+        counters.wal_appended.put(log.appended.get());
+        counters.wal_written.put(log.written.unwrap_or(Lsn::NONE).get());
+        counters.wal_durable.put(log.durable.unwrap_or(Lsn::NONE).get());
+    }
+
+    /// Whether a turn would find anything: the last look before sleeping. Events that the log has
+    /// no room for are none of it.
     #[must_use]
     pub fn has_work(&self) -> bool {
+        let takes = |lane: &Lane| !self.blocked && lane.inbox.waiting() > 0;
         self.port.has_mail()
-            || self.events.iter().any(|lane| lane.waiting() > 0 || lane.is_finished())
+            || self.events.iter().any(|lane| takes(lane) || lane.inbox.is_finished())
             || self.requests.iter().any(|lane| lane.has_request() || lane.is_finished())
     }
 
@@ -128,49 +233,49 @@ impl<W: WalWriter> Shard<W> {
         self.port.set_down(ShardDown::Failed { shard: self.port.shard(), cause: cause.into() });
     }
 
-    fn open_mail(&mut self) -> usize {
+    fn open_mail(&mut self) -> Result<usize, TurnError> {
         self.mail.extend(self.port.take_mail());
         let count = self.mail.len();
         while let Some(letter) = self.mail.pop_front() {
             match letter {
-                Mail::Events(lane) => self.events.push(lane),
+                Mail::Events(inbox) => self.events.push(self.intake.receive(inbox)?),
                 Mail::Requests(lane) => self.requests.push(lane),
-                Mail::Visit(visit) => visit(&LocalShard::new(self.port.shard(), &self.ledger)),
+                Mail::Visit(visit) => {
+                    let Intake { ledger, sources, .. } = &self.intake;
+                    visit(&LocalShard::new(self.port.shard(), ledger, sources));
+                }
                 Mail::Close => self.closing = true,
                 #[cfg(feature = "test-util")]
                 Mail::Panic => panic!("a test asked shard {} to panic", self.port.shard()),
             }
         }
-        count
+        Ok(count)
     }
 
-    fn take_events(&mut self) -> Result<usize, TurnError> {
-        let waiting: usize = self.events.iter().map(EventInbox::waiting).sum();
+    fn take_events(&mut self) -> Result<Took, TurnError> {
+        let mut took = Took::default();
+        self.blocked = false;
+        let waiting: usize = self.events.iter().map(|lane| lane.inbox.waiting()).sum();
         if waiting == 0 {
-            return Ok(0);
+            return Ok(took);
         }
         self.port.counters().queue_depth.set(waiting);
         self.port.counters().queue_depth_max.raise(waiting);
         self.first_lane = (self.first_lane + 1) % self.events.len();
         let (before, after) = self.events.split_at_mut(self.first_lane);
-        let mut taken = 0;
         for lane in after.iter_mut().chain(before) {
-            let (ledger, wal, records) = (&mut self.ledger, &mut self.wal, &mut self.records);
-            let took =
-                lane.take(BATCH_EVENTS_MAX - taken, |runs| apply(runs, ledger, wal, records));
-            match took {
-                Ok(count) => taken += count,
-                // The events stay in their ring; producers feel it as a full one.
-                Err(AppendError::BackPressure(_)) => break,
-                Err(error) => return Err(error.into()),
+            // Where the log has no room, events stay in their ring; producers feel it as a full one.
+            self.blocked = !self.intake.take(lane, BATCH_EVENTS_MAX - took.slots, &mut took)?;
+            if self.blocked {
+                break;
             }
         }
-        self.port.set_memory_full(self.ledger.memory_bytes() > self.memory_bytes_max);
-        Ok(taken)
+        self.port.set_memory_full(self.intake.memory_bytes() > self.memory_bytes_max);
+        Ok(took)
     }
 
     fn answer_requests(&mut self) -> usize {
-        let ledger = &self.ledger;
+        let ledger = &self.intake.ledger;
         let answer = |request| answer(ledger, request);
         self.requests.iter_mut().map(|lane| usize::from(lane.answer(answer))).sum()
     }
@@ -178,41 +283,25 @@ impl<W: WalWriter> Shard<W> {
     /// Lets go of lanes whose other end is gone, however busy the shard is with the rest.
     fn forget_finished(&mut self) -> usize {
         let lanes = self.events.len() + self.requests.len();
-        self.events.retain(|lane| lane.waiting() > 0 || !lane.is_finished());
+        self.events.retain(|lane| !lane.inbox.is_finished());
         self.requests.retain(|lane| lane.has_request() || !lane.is_finished());
         lanes - self.events.len() - self.requests.len()
     }
 
-    fn publish_counters(&self, events: usize, requests: usize) {
+    fn publish_counters(&self, took: Took, requests: usize) {
         let counters = self.port.counters();
         counters.turns_busy.add(1);
-        counters.events_applied.add(events);
-        counters.batch_events_max.raise(events);
+        counters.events_applied.add(took.applied);
+        counters.events_repeated.add(took.repeated);
+        counters.duplicates_by_id.add(took.duplicates_by_id);
+        counters.duplicates_by_content.add(took.duplicates_by_content);
+        counters.batch_events_max.raise(took.slots);
         counters.requests_answered.add(requests);
-        counters.pairs.set(self.ledger.pairs());
-        counters.memory_bytes.set(self.ledger.memory_bytes());
+        counters.pairs.set(self.intake.ledger.pairs());
+        counters.memory_bytes.set(self.intake.memory_bytes());
         counters.producers.set(self.events.len());
         counters.readers.set(self.requests.len());
     }
-}
-
-/// Appends a batch to the log, then applies it: the one place where events become state.
-fn apply<W: WalWriter>(
-    runs: [&[RoutedEvent]; 2],
-    ledger: &mut SignalLedger,
-    wal: &mut W,
-    records: &mut Vec<u8>,
-) -> Result<(), AppendError> {
-    records.clear();
-    runs.iter().copied().flatten().for_each(|event| record::encode(event, records));
-    let count = u32::try_from(records.len() / record::RECORD_BYTES).unwrap_or(u32::MAX);
-    if count > 0 {
-        wal.append(records, count)?;
-        for run in runs {
-            ledger.apply_batch(run);
-        }
-    }
-    Ok(())
 }
 
 fn answer(ledger: &SignalLedger, request: Request) -> Reply {

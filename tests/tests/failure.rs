@@ -2,8 +2,8 @@
 //! nobody else notices.
 
 use ebbtide::{
-    Ack, CloseError, Engine, EntityId, Event, Health, OfferError, Plan, ReadError, ShardDown,
-    SignalId, Timestamp, VisitError, WaitError,
+    Ack, AckError, CloseError, Engine, EntityId, Event, Health, OfferError, Plan, ReadError,
+    ShardDown, SignalId, Timestamp, VisitError, WaitError,
 };
 use ebbtide_tests::setting::{PATIENCE, entity_of_each_shard, with_shards};
 use ebbtide_tests::stopped::Stopped;
@@ -70,7 +70,7 @@ fn those_who_wait_for_a_shard_that_panics_are_told_why() {
         let waited = producer.wait(tickets[3_999], Ack::Applied, PATIENCE);
         assert_eq!(waited, Err(WaitError::Down(failed(0))), "{setting}");
         for waiter in waiters {
-            assert_eq!(waiter.join().unwrap(), Err(failed(0)), "{setting}");
+            assert_eq!(waiter.join().unwrap(), Err(AckError::Down(failed(0))), "{setting}");
         }
         assert_eq!(asking.join().unwrap(), ReadError::Down(failed(0)), "{setting}");
         let flushed = producer.flush(Ack::Applied, PATIENCE);

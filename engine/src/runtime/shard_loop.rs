@@ -32,7 +32,7 @@ pub(super) async fn drive<W: WalWriter>(mut shard: Shard<W>, idle: Idle, pace: i
                     pace.breathe().await;
                 }
             }
-            Ok(Ok(Turn::Idle)) => {
+            Ok(Ok(Turn::Idle | Turn::Blocked)) => {
                 idle_turns = 0;
                 shard.count_park();
                 let rung = poll_fn(|cx| shard.port().doorbell().poll_work(cx, || shard.has_work()));

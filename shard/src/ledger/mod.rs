@@ -90,10 +90,16 @@ impl SignalLedger {
         &self.key
     }
 
+    /// The partitions whose entities belong here.
+    #[must_use]
+    pub fn partitions(&self) -> Range<usize> {
+        self.first_partition..self.first_partition + self.tables.len()
+    }
+
     /// Whether an entity of this hash belongs here.
     #[must_use]
     pub fn owns(&self, hash: EntityHash) -> bool {
-        (self.first_partition..self.first_partition + self.tables.len()).contains(&hash.partition())
+        self.partitions().contains(&hash.partition())
     }
 
     /// Pairs of entity and signal type ever seen.

@@ -1,12 +1,13 @@
 //! The turn, stepped by hand: order, bounds, back-pressure, endings.
 
 use super::*;
-use crate::lane::{EventSender, RequestSender, event_lane, request_lane};
+use crate::lane::{EventSender, LaneKind, Level, RequestSender, Tag, event_lane, request_lane};
 use crate::limits::{EVENT_RING_SLOTS, PARTITIONS};
 use crate::port::Gate;
-use crate::{EntityId, PartitionKey, Schema, SignalId, Timestamp};
-use ebbtide_wal::{Lsn, NoWal, Pressure, Watermarks};
-use std::task::{Context, Waker};
+use crate::record::{Batch, BatchForm, EVENT_BYTES, decode_batch};
+use crate::{EntityId, PartitionKey, RoutedEvent, Schema, SignalId, Timestamp};
+use ebbtide_wal::{NoWal, Pressure, Watermarks};
+use std::task::{Context, Poll, Waker};
 
 const SIGNAL: SignalId = SignalId(0);
 
@@ -28,7 +29,7 @@ fn event(entity: u64) -> RoutedEvent {
 }
 
 fn producer<W>(shard: &Shard<W>) -> EventSender {
-    let (sender, inbox) = event_lane(Arc::clone(&shard.port));
+    let (sender, inbox) = event_lane(Arc::clone(&shard.port), LaneKind::default());
     shard.port.post(Mail::Events(inbox)).expect("the shard runs");
     sender
 }
@@ -52,30 +53,57 @@ fn count_of<W: WalWriter>(shard: &mut Shard<W>, reader: &mut RequestSender, enti
     }
 }
 
-/// A log that takes a given number of batches, then answers as told.
+/// A log in memory, moved on by hand.
 #[derive(Debug)]
-struct ShortWal {
-    batches: usize,
-    then: AppendError,
+struct HandWal {
+    /// Bytes it takes before it pushes back.
+    room: usize,
+    /// What it says to every batch, once it fails.
+    failure: Option<AppendError>,
+    /// What it was given: the bytes and the number of records of each batch.
+    batches: Vec<(Vec<u8>, u32)>,
+    log: Watermarks,
 }
 
-impl WalWriter for ShortWal {
-    fn append(&mut self, _records: &[u8], _count: u32) -> Result<Lsn, AppendError> {
-        match self.batches.checked_sub(1) {
-            Some(left) => {
-                self.batches = left;
-                Ok(Lsn::FIRST)
-            }
-            None => Err(self.then.clone()),
+impl HandWal {
+    fn with_room(room: usize) -> Self {
+        let none = Some(Lsn::NONE);
+        let log = Watermarks { appended: Lsn::NONE, written: none, durable: none };
+        Self { room, failure: None, batches: Vec::new(), log }
+    }
+
+    fn move_on(&mut self, written: u64, durable: u64) {
+        self.log.written = Some(Lsn::new(written));
+        self.log.durable = Some(Lsn::new(durable));
+    }
+
+    fn read(&self) -> impl Iterator<Item = Batch<'_>> {
+        let batches = self.batches.iter();
+        batches.map(|(bytes, count)| decode_batch(bytes, *count).expect("what was encoded"))
+    }
+}
+
+impl WalWriter for HandWal {
+    fn append(&mut self, records: &[u8], count: u32) -> Result<Lsn, AppendError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
         }
+        if records.len() > self.room {
+            return Err(AppendError::BackPressure(Pressure::Device));
+        }
+        self.room -= records.len();
+        self.batches.push((records.to_vec(), count));
+        let first = self.log.appended.next();
+        self.log.appended = self.log.appended.after(u64::from(count));
+        Ok(first)
     }
 
     fn watermarks(&self) -> Watermarks {
-        Watermarks { appended: Lsn::NONE, written: None, durable: None }
+        self.log
     }
 
     fn room(&self) -> usize {
-        usize::MAX
+        if self.failure.is_none() { self.room } else { 0 }
     }
 }
 
@@ -85,7 +113,7 @@ fn a_turn_takes_a_bounded_batch_and_every_lane_gets_its_share() {
     let mut lanes = [(); 3].map(|()| producer(&shard));
     for lane in &mut lanes {
         for entity in 0..1000 {
-            lane.push(event(entity)).unwrap();
+            lane.push(event(entity), Tag::new(0)).unwrap();
         }
     }
     assert_eq!(shard.turn(), Ok(Turn::Busy));
@@ -108,40 +136,45 @@ fn a_full_ring_gives_the_event_back() {
     let mut shard = shard_with(NoWal::new());
     let mut lane = producer(&shard);
     for entity in 0..EVENT_RING_SLOTS as u64 {
-        lane.push(event(entity)).unwrap();
+        lane.push(event(entity), Tag::new(0)).unwrap();
     }
-    assert_eq!(lane.push(event(7)), Err(event(7)));
+    assert_eq!(lane.push(event(7), Tag::new(0)), Err(event(7)));
     shard.turn().unwrap();
-    assert_eq!(lane.push(event(7)), Ok(EVENT_RING_SLOTS as u64 + 1));
+    assert_eq!(lane.push(event(7), Tag::new(0)), Ok(EVENT_RING_SLOTS as u64 + 1));
 }
 
 #[test]
 fn back_pressure_of_the_log_leaves_events_in_their_ring() {
-    let mut shard =
-        shard_with(ShortWal { batches: 1, then: AppendError::BackPressure(Pressure::Device) });
+    let one = BatchForm::default().header_bytes() + EVENT_BYTES;
+    let mut shard = shard_with(HandWal::with_room(one));
     let mut lane = producer(&shard);
-    lane.push(event(1)).unwrap();
+    lane.push(event(1), Tag::new(0)).unwrap();
     shard.turn().unwrap();
-    lane.push(event(2)).unwrap();
-    assert_eq!(shard.turn(), Ok(Turn::Idle));
-    assert_eq!(lane.applied().reached(), 1);
-    shard.wal.batches = 1;
+    lane.push(event(2), Tag::new(0)).unwrap();
+    assert_eq!(shard.turn(), Ok(Turn::Blocked));
+    assert!(!shard.has_work(), "nothing can be done until the log has moved on");
+    assert_eq!((lane.applied().reached(), shard.port.counters().snapshot().turns_blocked), (1, 1));
+    shard.wal_mut().room = one;
     assert_eq!(shard.turn(), Ok(Turn::Busy));
     assert_eq!(lane.applied().reached(), 2);
+    assert_eq!(shard.turn(), Ok(Turn::Idle));
 }
 
 #[test]
 fn a_batch_the_log_refuses_is_not_applied() {
     let refusal = AppendError::Closing;
-    let mut shard = shard_with(ShortWal { batches: 0, then: refusal.clone() });
+    let mut shard = shard_with(HandWal::with_room(usize::MAX));
+    shard.wal_mut().failure = Some(refusal.clone());
     let mut lane = producer(&shard);
-    lane.push(event(1)).unwrap();
+    lane.push(event(1), Tag::new(0)).unwrap();
     assert_eq!(shard.turn(), Err(TurnError::Log(refusal)));
-    assert_eq!((lane.applied().reached(), shard.ledger.pairs()), (0, 0));
+    assert_eq!((lane.applied().reached(), shard.intake.ledger.pairs()), (0, 0));
     let port = Arc::clone(&shard.port);
     shard.fail("no disk");
     let cx = Context::from_waker(Waker::noop());
-    assert!(matches!(lane.applied().poll_reached(1, &cx), std::task::Poll::Ready(Err(_))));
+    for level in [Level::Applied, Level::Written, Level::Durable] {
+        assert!(matches!(lane.reached(level).poll_reached(1, &cx), Poll::Ready(Err(_))));
+    }
     assert!(matches!(port.down(), Some(ShardDown::Failed { shard: 0, .. })));
 }
 
@@ -150,7 +183,7 @@ fn reads_see_what_was_applied_before_them() {
     let mut shard = shard_with(NoWal::new());
     let (mut lane, mut reader) = (producer(&shard), reader(&shard));
     for n in 1..=700 {
-        lane.push(event(5)).unwrap();
+        lane.push(event(5), Tag::new(0)).unwrap();
         while lane.applied().reached() < n {
             shard.turn().unwrap();
         }
@@ -163,13 +196,13 @@ fn reads_see_what_was_applied_before_them() {
 fn a_producer_that_leaves_is_drained_and_forgotten() {
     let mut shard = shard_with(NoWal::new());
     let (mut lane, reader) = (producer(&shard), reader(&shard));
-    lane.push(event(1)).unwrap();
+    lane.push(event(1), Tag::new(0)).unwrap();
     drop((lane, reader));
     assert!(shard.has_work());
     while shard.has_work() {
         shard.turn().unwrap();
     }
-    assert_eq!((shard.ledger.pairs(), shard.events.len(), shard.requests.len()), (1, 0, 0));
+    assert_eq!((shard.intake.ledger.pairs(), shard.events.len(), shard.requests.len()), (1, 0, 0));
 }
 
 /// Lanes were let go only in a turn that found no event anywhere: under load that lasts, producers
@@ -179,7 +212,7 @@ fn a_producer_that_leaves_is_forgotten_while_others_keep_the_shard_busy() {
     let mut shard = shard_with(NoWal::new());
     let (mut busy, brief) = (producer(&shard), producer(&shard));
     for entity in 0..1000 {
-        busy.push(event(entity)).unwrap();
+        busy.push(event(entity), Tag::new(0)).unwrap();
     }
     shard.turn().unwrap();
     drop((brief, reader(&shard)));
@@ -200,7 +233,7 @@ fn closing_takes_what_was_offered_and_tells_everyone() {
     let mut shard = shard_with(NoWal::new());
     let (mut lane, reader) = (producer(&shard), reader(&shard));
     for entity in 0..2000 {
-        lane.push(event(entity)).unwrap();
+        lane.push(event(entity), Tag::new(0)).unwrap();
     }
     shard.port.begin_close();
     assert_eq!(shard.port.gate(), Gate::Closed);
@@ -215,16 +248,16 @@ fn closing_takes_what_was_offered_and_tells_everyone() {
 #[test]
 fn a_shard_above_its_memory_says_so_at_its_port() {
     let mut shard = shard_with(NoWal::new());
-    shard.memory_bytes_max = shard.ledger.memory_bytes() + 100_000;
+    shard.memory_bytes_max = shard.intake.ledger.memory_bytes() + 100_000;
     let mut lane = producer(&shard);
     assert_eq!(shard.port.gate(), Gate::Open);
     for entity in 0..2000 {
-        lane.push(event(entity)).unwrap();
+        lane.push(event(entity), Tag::new(0)).unwrap();
         shard.turn().unwrap();
     }
     assert_eq!(shard.port.gate(), Gate::MemoryFull);
     shard.memory_bytes_max = usize::MAX;
-    lane.push(event(1)).unwrap();
+    lane.push(event(1), Tag::new(0)).unwrap();
     shard.turn().unwrap();
     assert_eq!(shard.port.gate(), Gate::Open);
 }
@@ -233,7 +266,7 @@ fn a_shard_above_its_memory_says_so_at_its_port() {
 fn a_visitor_sees_the_pairs() {
     let mut shard = shard_with(NoWal::new());
     let mut lane = producer(&shard);
-    lane.push(event(9)).unwrap();
+    lane.push(event(9), Tag::new(0)).unwrap();
     shard.turn().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     let visit = move |local: &LocalShard<'_>| {

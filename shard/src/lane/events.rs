@@ -1,0 +1,345 @@
+//! A producer's lane: events there, how far they have come back.
+//!
+//! ```text
+//! EventSender ─tag, then event─▶ two rings ─▶ EventInbox: event freed, then tag
+//! ```
+//!
+//! Invariant of a tagged lane: the ring of tags holds at least what the ring of events holds. So an
+//! event that is seen has its tag, and a tag that was taken finds room for its event.
+
+use super::Departing;
+use crate::limits::EVENT_RING_SLOTS;
+use crate::port::ShardPort;
+use crate::source::SourceName;
+use crate::watermark::Watermark;
+use crate::{EventId, RoutedEvent};
+use ebbtide_wal::{Lsn, Watermarks};
+use std::collections::VecDeque;
+use std::iter::repeat;
+use std::sync::Arc;
+
+/// What the events of a lane carry beside themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneKind {
+    /// The source they all come from; each then has its offset.
+    pub source: Option<SourceName>,
+    /// Whether they may have ids.
+    pub ids: bool,
+}
+
+impl LaneKind {
+    /// Whether the events carry anything at all.
+    #[must_use]
+    pub fn is_tagged(&self) -> bool {
+        self.source.is_some() || self.ids
+    }
+}
+
+/// What one event carries beside itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Where it stands in its source; 0 without one.
+    pub offset: u64,
+    id: [u64; 2],
+    /// What kind of event this is.
+    pub kind: TagKind,
+}
+
+const _: () = assert!(size_of::<Tag>() == 32, "two tags to a cache line");
+
+/// What a slot of a tagged lane holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagKind {
+    /// An event.
+    Event,
+    /// An event with an id.
+    Identified,
+    /// No event: the source has come to the offset.
+    Mark,
+}
+
+impl Tag {
+    /// Of an event of a source, or of offset 0.
+    #[must_use]
+    #[inline]
+    pub const fn new(offset: u64) -> Self {
+        Self { offset, id: [0; 2], kind: TagKind::Event }
+    }
+
+    /// The same with an id.
+    #[must_use]
+    #[inline]
+    pub fn with_id(self, id: EventId) -> Self {
+        let [low, high] = [id.0, id.0 >> 64]
+            .map(|word| u64::try_from(word & u128::from(u64::MAX)).expect("it is cut to 64 bits"));
+        Self { id: [low, high], kind: TagKind::Identified, ..self }
+    }
+
+    /// Of no event.
+    #[must_use]
+    pub const fn mark(offset: u64) -> Self {
+        Self { offset, id: [0; 2], kind: TagKind::Mark }
+    }
+
+    /// The event's id, if it has one.
+    #[must_use]
+    #[inline]
+    pub fn id(&self) -> Option<EventId> {
+        let [low, high] = self.id.map(u128::from);
+        (self.kind == TagKind::Identified).then_some(EventId(high << 64 | low))
+    }
+}
+
+/// How far an event can come on its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Reads see it.
+    Applied,
+    /// It survives the end of the process. Without a log nothing comes so far.
+    Written,
+    /// It survives power loss. Without a log nothing comes so far.
+    Durable,
+}
+
+/// The watermarks of a lane, one for each [`Level`].
+type LaneMarks = [Arc<Watermark>; 3];
+
+/// The producer's end of a lane.
+#[derive(Debug)]
+pub struct EventSender {
+    ring: rtrb::Producer<RoutedEvent>,
+    tags: Option<rtrb::Producer<Tag>>,
+    offered: u64,
+    /// The offset of the last tag.
+    told: u64,
+    marks: LaneMarks,
+    // After the rings: the shard must find them abandoned when the bell rings.
+    port: Departing,
+}
+
+/// The shard's end of a producer's lane.
+#[derive(Debug)]
+pub struct EventInbox {
+    ring: rtrb::Consumer<RoutedEvent>,
+    tags: Option<rtrb::Consumer<Tag>>,
+    kind: LaneKind,
+    taken: u64,
+    /// What was taken and is not durable yet: up to which event, and the number in the log that has
+    /// to be durable for it. Both rise.
+    notes: VecDeque<(u64, Lsn)>,
+    // After the rings, so that whoever is woken finds them abandoned.
+    marks: Abandoning,
+}
+
+/// Events at the head of a lane, in one or two runs, with their tags if they carry any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting<'l> {
+    pub(crate) events: [&'l [RoutedEvent]; 2],
+    pub(crate) tags: [&'l [Tag]; 2],
+}
+
+impl Waiting<'_> {
+    /// Each event with its tag, or one that says nothing.
+    pub(crate) fn tagged(&self) -> impl Iterator<Item = (&RoutedEvent, Tag)> {
+        let tags = self.tags.iter().copied().flatten().copied().chain(repeat(Tag::new(0)));
+        self.events.iter().copied().flatten().zip(tags)
+    }
+}
+
+/// A lane for events of one kind into the shard behind `port`.
+#[must_use]
+pub fn event_lane(port: Arc<ShardPort>, kind: LaneKind) -> (EventSender, EventInbox) {
+    let (ring, ring_out) = rtrb::RingBuffer::new(EVENT_RING_SLOTS);
+    let tags = kind.is_tagged().then(|| rtrb::RingBuffer::new(EVENT_RING_SLOTS));
+    let (tags, tags_out) = tags.unzip();
+    let marks = LaneMarks::default();
+    let abandoning = Abandoning(marks.clone());
+    let inbox = EventInbox {
+        ring: ring_out,
+        tags: tags_out,
+        kind,
+        taken: 0,
+        notes: VecDeque::new(),
+        marks: abandoning,
+    };
+    (EventSender { ring, tags, offered: 0, told: 0, marks, port: Departing(port) }, inbox)
+}
+
+impl EventSender {
+    /// The shard this lane leads to.
+    #[must_use]
+    #[inline]
+    pub fn port(&self) -> &Arc<ShardPort> {
+        &self.port.0
+    }
+
+    /// Events that can be pushed now, at least.
+    #[must_use]
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.tags.as_ref().map_or_else(|| self.ring.slots(), rtrb::Producer::slots)
+    }
+
+    /// Puts one event in the ring and gives its number in this lane, counted from 1. The shard is
+    /// not woken: ring its doorbell when the batch is in. A plain lane leaves the tag out.
+    ///
+    /// # Errors
+    ///
+    /// Gives the event back when the ring is full.
+    #[inline]
+    pub fn push(&mut self, event: RoutedEvent, tag: Tag) -> Result<u64, RoutedEvent> {
+        if let Some(tags) = &mut self.tags {
+            if tags.push(tag).is_err() {
+                return Err(event);
+            }
+            self.told = tag.offset;
+        }
+        match self.ring.push(event) {
+            Ok(()) => {
+                self.offered += 1;
+                Ok(self.offered)
+            }
+            Err(rtrb::PushError::Full(event)) => {
+                assert!(self.tags.is_none(), "the shard frees an event before its tag");
+                Err(event)
+            }
+        }
+    }
+
+    /// Tells the shard, behind all events pushed so far, that its source has come to `offset`. It
+    /// takes a number like an event. Gives `None` when the ring is full.
+    ///
+    /// # Panics
+    ///
+    /// If the lane is a plain one.
+    pub fn push_mark(&mut self, offset: u64) -> Option<u64> {
+        assert!(self.tags.is_some(), "a plain lane has no place for a mark");
+        self.push(RoutedEvent::NOTHING, Tag::mark(offset)).ok()
+    }
+
+    /// The offset of the last event or mark pushed.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// Events ever put in the ring.
+    #[must_use]
+    pub fn offered(&self) -> u64 {
+        self.offered
+    }
+
+    /// How many of this lane's events have come so far.
+    #[must_use]
+    pub fn reached(&self, level: Level) -> &Arc<Watermark> {
+        &self.marks[level as usize]
+    }
+
+    /// How many of this lane's events the shard has applied.
+    #[must_use]
+    pub fn applied(&self) -> &Arc<Watermark> {
+        self.reached(Level::Applied)
+    }
+}
+
+impl EventInbox {
+    /// What the events carry beside themselves.
+    #[must_use]
+    pub fn kind(&self) -> &LaneKind {
+        &self.kind
+    }
+
+    /// Events waiting.
+    #[must_use]
+    #[inline]
+    pub fn waiting(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Whether the producer is gone, nothing is left to take, and what was taken is durable as far
+    /// as it ever will be.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        // Abandoned first: what was pushed before is then seen by the second look.
+        self.ring.is_abandoned() && self.ring.is_empty() && self.notes.is_empty()
+    }
+
+    /// Hands up to `most` events, in order, to `take`, then they count as applied. They count as
+    /// written and durable once the number in the log is that `take` gives; without one, never. If
+    /// `take` fails, none of them leaves the ring.
+    ///
+    /// # Errors
+    ///
+    /// The error of `take`.
+    pub(crate) fn take<E>(
+        &mut self,
+        most: usize,
+        take: impl FnOnce(Waiting<'_>) -> Result<Option<Lsn>, E>,
+    ) -> Result<usize, E> {
+        let count = self.waiting().min(most);
+        let Ok(chunk) = self.ring.read_chunk(count) else { return Ok(0) };
+        // A tag is pushed before its event.
+        let tags =
+            self.tags.as_mut().map(|tags| tags.read_chunk(count).expect("an event has its tag"));
+        let (first, second) = chunk.as_slices();
+        let (first_tags, second_tags) =
+            tags.as_ref().map_or((&[][..], &[][..]), |tags| tags.as_slices());
+        let waiting = Waiting { events: [first, second], tags: [first_tags, second_tags] };
+        let needed = take(waiting)?;
+        chunk.commit_all();
+        if let Some(tags) = tags {
+            tags.commit_all();
+        }
+        self.taken += count as u64;
+        self.marks.get(Level::Applied).advance(self.taken);
+        if let Some(lsn) = needed {
+            self.note(lsn);
+        }
+        Ok(count)
+    }
+
+    /// Everything taken so far is durable once `lsn` is.
+    fn note(&mut self, lsn: Lsn) {
+        match self.notes.back_mut() {
+            Some((taken, last)) if *last == lsn => *taken = self.taken,
+            _ => self.notes.push_back((self.taken, lsn)),
+        }
+    }
+
+    /// Publishes how far the log has come.
+    pub(crate) fn acknowledge(&mut self, log: &Watermarks) {
+        let Some((_, next)) = self.notes.front() else { return };
+        if log.written.is_none_or(|written| written < *next) {
+            return;
+        }
+        for (level, reached) in [(Level::Written, log.written), (Level::Durable, log.durable)] {
+            let reached = reached.unwrap_or(Lsn::NONE);
+            let passed = self.notes.partition_point(|&(_, lsn)| lsn <= reached);
+            let last = passed.checked_sub(1).and_then(|last| self.notes.get(last));
+            if let Some(&(taken, _)) =
+                last.filter(|(taken, _)| self.marks.get(level).reached() < *taken)
+            {
+                self.marks.get(level).advance(taken);
+            }
+            if level == Level::Durable {
+                self.notes.drain(..passed);
+            }
+        }
+    }
+}
+
+/// Tells waiting producers when the shard goes away.
+#[derive(Debug)]
+struct Abandoning(LaneMarks);
+
+impl Abandoning {
+    fn get(&self, level: Level) -> &Watermark {
+        &self.0[level as usize]
+    }
+}
+
+impl Drop for Abandoning {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|mark| mark.abandon());
+    }
+}
