@@ -343,3 +343,51 @@ impl Drop for Abandoning {
         self.0.iter().for_each(|mark| mark.abandon());
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{EntityId, Timestamp};
+
+    #[test]
+    fn a_tag_keeps_all_bits_of_an_id() {
+        for id in [0, 1, u128::MAX, 1 << 127, 0x0123_4567_89AB_CDEF_0011_2233_4455_6677] {
+            let tag = Tag::new(7).with_id(EventId(id));
+            assert_eq!((tag.id(), tag.offset), (Some(EventId(id)), 7));
+        }
+        assert_eq!((Tag::new(7).id(), Tag::mark(7).id()), (None, None));
+    }
+
+    #[test]
+    fn every_event_arrives_with_its_own_tag_while_the_ring_runs_full_and_empty() {
+        const EVENTS: u64 = 200_000;
+        let source = Some(SourceName::new("trace").unwrap());
+        let kind = LaneKind { source, ids: true };
+        let (mut sender, mut inbox) = event_lane(Arc::new(ShardPort::new(0)), kind);
+        let producer = std::thread::spawn(move || {
+            for offset in 1..=EVENTS {
+                let (entity, time) = (EntityId(offset), Timestamp(offset));
+                let event = RoutedEvent { entity, time, ..RoutedEvent::NOTHING };
+                while sender.push(event, Tag::new(offset)).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+            assert_eq!((sender.offered(), sender.told()), (EVENTS, EVENTS));
+        });
+        let mut next = 1;
+        while next <= EVENTS {
+            let taken = inbox.take(1000, |waiting| {
+                for (event, tag) in waiting.tagged() {
+                    assert_eq!((event.entity.0, tag.offset), (next, next));
+                    next += 1;
+                }
+                Ok::<_, ()>(None)
+            });
+            if taken == Ok(0) {
+                std::thread::yield_now();
+            }
+        }
+        producer.join().unwrap();
+        assert!(inbox.is_finished());
+    }
+}

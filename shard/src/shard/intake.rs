@@ -175,15 +175,14 @@ impl<W: WalWriter> Intake<W> {
         let mut batch = EventsEncoder::begin(form, &mut self.bytes);
         for (event, tag) in waiting.tagged() {
             let number = self.numbers[event.signal.index()];
-            if let Some(slot) = source {
-                if tag.kind == TagKind::Mark {
-                    self.sources.note(slot, tag.offset);
-                    continue;
-                }
-                if !self.sources.take(slot, event.hash.partition(), tag.offset) {
-                    took.repeated += 1;
-                    continue;
-                }
+            if tag.kind == TagKind::Mark {
+                source.into_iter().for_each(|slot| self.sources.note(slot, tag.offset));
+                continue;
+            }
+            let partition = event.hash.partition();
+            if source.is_some_and(|slot| !self.sources.take(slot, partition, tag.offset)) {
+                took.repeated += 1;
+                continue;
             }
             match self.duplicates.find(event, number, tag.id()) {
                 Some(Dedup::Id) => took.duplicates_by_id += 1,
