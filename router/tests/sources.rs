@@ -23,7 +23,7 @@ struct Hand {
 
 impl Hand {
     fn with_shards(count: usize) -> Self {
-        let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]").unwrap();
+        let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]").expect("valid");
         let (schema, key) = (Arc::new(schema), PartitionKey::new([9; 16]));
         let placement = Placement::over(count).expect("a possible number");
         let ports: Vec<_> = (0..count).map(|shard| Arc::new(ShardPort::new(shard))).collect();
@@ -40,7 +40,7 @@ impl Hand {
         let clock = Arc::new(ManualClock::at(Timestamp(0)));
         let schema = Arc::clone(&self.schema);
         let admission = Admission::new(schema, clock, Duration::ZERO, Arc::default());
-        let name = SourceName::new("trace").unwrap();
+        let name = SourceName::new("trace").expect("it fits");
         SourceRouter::open(&self.ports, self.placement, self.key, admission, name).expect("all run")
     }
 
@@ -62,7 +62,7 @@ impl Hand {
     /// An entity of each shard.
     fn entities(&self) -> Vec<u64> {
         let owner = |entity: u64| self.placement.shard(self.key.hash(EntityId(entity)));
-        let of = |shard| (0..).find(|&entity| owner(entity) == shard).expect("there is one");
+        let of = |shard| (0..9999).find(|&entity| owner(entity) == shard).expect("there is one");
         (0..self.shards.len()).map(of).collect()
     }
 }

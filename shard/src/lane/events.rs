@@ -40,7 +40,7 @@ impl LaneKind {
 pub struct Tag {
     /// Where it stands in its source; 0 without one.
     pub offset: u64,
-    id: [u64; 2],
+    id: [u8; 16],
     /// What kind of event this is.
     pub kind: TagKind,
 }
@@ -63,30 +63,28 @@ impl Tag {
     #[must_use]
     #[inline]
     pub const fn new(offset: u64) -> Self {
-        Self { offset, id: [0; 2], kind: TagKind::Event }
+        Self { offset, id: [0; 16], kind: TagKind::Event }
     }
 
     /// The same with an id.
     #[must_use]
     #[inline]
     pub fn with_id(self, id: EventId) -> Self {
-        let [low, high] = [id.0, id.0 >> 64]
-            .map(|word| u64::try_from(word & u128::from(u64::MAX)).expect("it is cut to 64 bits"));
-        Self { id: [low, high], kind: TagKind::Identified, ..self }
+        Self { id: id.0.to_le_bytes(), kind: TagKind::Identified, ..self }
     }
 
     /// Of no event.
     #[must_use]
     pub const fn mark(offset: u64) -> Self {
-        Self { offset, id: [0; 2], kind: TagKind::Mark }
+        Self { offset, id: [0; 16], kind: TagKind::Mark }
     }
 
     /// The event's id, if it has one.
     #[must_use]
     #[inline]
     pub fn id(&self) -> Option<EventId> {
-        let [low, high] = self.id.map(u128::from);
-        (self.kind == TagKind::Identified).then_some(EventId(high << 64 | low))
+        let id = EventId(u128::from_le_bytes(self.id));
+        (self.kind == TagKind::Identified).then_some(id)
     }
 }
 
@@ -186,6 +184,10 @@ impl EventSender {
     /// # Errors
     ///
     /// Gives the event back when the ring is full.
+    ///
+    /// # Panics
+    ///
+    /// Never: the shard frees an event before its tag.
     #[inline]
     pub fn push(&mut self, event: RoutedEvent, tag: Tag) -> Result<u64, RoutedEvent> {
         if let Some(tags) = &mut self.tags {
@@ -283,7 +285,7 @@ impl EventInbox {
             self.tags.as_mut().map(|tags| tags.read_chunk(count).expect("an event has its tag"));
         let (first, second) = chunk.as_slices();
         let (first_tags, second_tags) =
-            tags.as_ref().map_or((&[][..], &[][..]), |tags| tags.as_slices());
+            tags.as_ref().map_or((&[][..], &[][..]), rtrb::chunks::ReadChunk::as_slices);
         let waiting = Waiting { events: [first, second], tags: [first_tags, second_tags] };
         let needed = take(waiting)?;
         chunk.commit_all();

@@ -15,7 +15,7 @@ use super::duplicates::Duplicates;
 use crate::lane::{EventInbox, TagKind, Waiting};
 use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX, SOURCE_NAME_BYTES_MAX};
 use crate::record::{self, BatchForm, EventsEncoder};
-use crate::source::{SourceSlot, SourceTable};
+use crate::source::{SourceName, SourceSlot, SourceTable};
 use crate::{Dedup, RoutedEvent, SignalLedger};
 use ebbtide_wal::{AppendError, WalWriter};
 
@@ -77,7 +77,7 @@ impl<W: WalWriter> Intake<W> {
     /// Takes in a lane; what it carries is known from now on.
     pub(super) fn receive(&mut self, inbox: EventInbox) -> Result<Lane, TurnError> {
         let source = inbox.kind().source.as_ref();
-        let form = BatchForm { source: source.map(|name| name.id()), ids: inbox.kind().ids };
+        let form = BatchForm { source: source.map(SourceName::id), ids: inbox.kind().ids };
         let source = source.map(|name| {
             self.sources.open(name).expect("a source is checked before its lane is opened")
         });
@@ -176,7 +176,9 @@ impl<W: WalWriter> Intake<W> {
         for (event, tag) in waiting.tagged() {
             let number = self.numbers[event.signal.index()];
             if tag.kind == TagKind::Mark {
-                source.into_iter().for_each(|slot| self.sources.note(slot, tag.offset));
+                if let Some(slot) = source {
+                    self.sources.note(slot, tag.offset);
+                }
                 continue;
             }
             let partition = event.hash.partition();

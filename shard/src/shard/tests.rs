@@ -20,7 +20,7 @@ fn key() -> PartitionKey {
 
 fn ledger() -> SignalLedger {
     let text = "[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]";
-    SignalLedger::new(Arc::new(Schema::from_toml(text).unwrap()), key(), 0..PARTITIONS)
+    SignalLedger::new(Arc::new(Schema::from_toml(text).expect("valid")), key(), 0..PARTITIONS)
 }
 
 fn shard_with<W: WalWriter>(wal: W) -> Shard<W> {

@@ -9,7 +9,7 @@ fn batch_bytes(events: usize) -> usize {
 
 fn push<W: WalWriter>(shard: &mut Shard<W>, lane: &mut EventSender, entities: u64) {
     for entity in 0..entities {
-        lane.push(event(entity), Tag::new(0)).unwrap();
+        lane.push(event(entity), Tag::new(0)).expect("there is room");
     }
     while shard.turn() == Ok(Turn::Busy) {}
 }

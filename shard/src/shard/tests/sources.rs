@@ -14,7 +14,7 @@ const BY_ID: SignalId = SignalId(1);
 const PLAIN: SignalId = SignalId(2);
 
 fn three() -> SignalLedger {
-    SignalLedger::new(Arc::new(Schema::from_toml(THREE).unwrap()), key(), 0..PARTITIONS)
+    SignalLedger::new(Arc::new(Schema::from_toml(THREE).expect("valid")), key(), 0..PARTITIONS)
 }
 
 fn three_shard(wal: HandWal) -> Shard<HandWal> {
@@ -22,7 +22,7 @@ fn three_shard(wal: HandWal) -> Shard<HandWal> {
 }
 
 fn trace() -> SourceName {
-    SourceName::new("trace").unwrap()
+    SourceName::new("trace").expect("it fits")
 }
 
 fn source<W>(shard: &Shard<W>) -> EventSender {
@@ -202,7 +202,8 @@ fn replayed(log: &HandWal) -> (SignalLedger, SourceTable) {
     let (mut ledger, mut sources) = (three(), SourceTable::new(0..PARTITIONS));
     for batch in log.read() {
         if let Batch::Source { name, .. } = batch {
-            sources.open(&SourceName::new(name).unwrap()).unwrap();
+            let name = SourceName::new(name).expect("it was decoded");
+            sources.open(&name).expect("one source");
         }
         if let Batch::Events(events) = batch {
             let routed = |logged: LoggedEvent| {
