@@ -35,8 +35,8 @@ pub enum EvolutionError {
     },
     /// Half-lives were added or taken away. Ask for the stored ones, or choose a [`Retune`].
     #[error(
-        "signal type '{signal}' has half-lives {stored} in the store and {asked} in the schema; ask \
-         for the stored ones, or choose to restart the new ones at zero or to rebuild from the log"
+        "signal type '{signal}' has half-lives {stored} in the store and {asked} in the schema; \
+         ask for the stored ones, or choose to restart new ones at zero or to rebuild from the log"
     )]
     Retune {
         /// The signal type.
