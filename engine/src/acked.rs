@@ -50,8 +50,13 @@ impl Progress<'_> {
     pub(crate) fn acked(self, ticket: Ticket, ack: Ack) -> Acked {
         let (port, watermark, number) = self.lanes.reached(ticket, ack.level());
         let number = if ack == Ack::Accepted { 0 } else { number };
-        let can_be = self.has_log || ack.level() == Level::Applied;
+        let can_be = self.can_be(ack);
         Acked { port: Arc::clone(port), watermark: Arc::clone(watermark), number, can_be }
+    }
+
+    /// Whether events ever come so far.
+    fn can_be(self, ack: Ack) -> bool {
+        self.has_log || ack.level() == Level::Applied
     }
 
     pub(crate) fn is_acked(self, ticket: Ticket, ack: Ack) -> bool {
@@ -72,6 +77,9 @@ impl Progress<'_> {
     }
 
     pub(crate) fn flush(self, ack: Ack, patience: Duration) -> Result<(), WaitError> {
+        if !self.can_be(ack) {
+            return Err(WaitError::NoLog);
+        }
         let begun = Instant::now();
         self.lanes.last_tickets().try_for_each(|ticket| {
             self.wait(ticket, ack, patience.saturating_sub(begun.elapsed())).map_err(|error| {

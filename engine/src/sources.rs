@@ -52,13 +52,9 @@ impl Claim {
     fn settle(&mut self, patience: Duration) -> Result<(), SourceError> {
         let begun = Instant::now();
         for left in &mut self.left {
-            match block_on_for(left, patience.saturating_sub(begun.elapsed())) {
-                Some(outcome) => outcome.map_err(SourceError::from)?,
-                None => {
-                    let name = self.name.to_string();
-                    return Err(SourceError::Unsettled { name, patience });
-                }
-            }
+            let taken = block_on_for(left, patience.saturating_sub(begun.elapsed()));
+            let unsettled = || SourceError::Unsettled { name: self.name.to_string(), patience };
+            taken.ok_or_else(unsettled)??;
         }
         self.left.clear();
         Ok(())

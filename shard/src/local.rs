@@ -58,6 +58,7 @@ impl<'s> LocalShard<'s> {
 
     /// The sources this shard knows, each with the offset behind which it has to go on for this
     /// shard.
+    #[must_use]
     pub fn sources(&self) -> impl ExactSizeIterator<Item = (&SourceName, u64)> {
         let sources = self.sources;
         sources.slots().map(|slot| (sources.name(slot), sources.resume_offset(slot)))

@@ -125,8 +125,12 @@ impl<W: WalWriter> Shard<W> {
     /// # Errors
     ///
     /// [`TurnError`] if the log does not take it.
+    ///
+    /// # Panics
+    ///
+    /// If there are more shards than there can be.
     pub fn open_log(&mut self, shards: usize) -> Result<Lsn, TurnError> {
-        let number = |n: usize| u32::try_from(n).expect("shards are counted in thousands");
+        let number = |n: usize| u32::try_from(n).expect("there are at most 1024 shards");
         let mut bytes = Vec::with_capacity(record::OPENED_BYTES);
         record::encode_opened(number(shards), number(self.port.shard()), &mut bytes);
         Ok(self.intake.wal.append(&bytes, 1)?)
@@ -264,7 +268,7 @@ impl<W: WalWriter> Shard<W> {
         self.first_lane = (self.first_lane + 1) % self.events.len();
         let (before, after) = self.events.split_at_mut(self.first_lane);
         for lane in after.iter_mut().chain(before) {
-            // Where the log has no room, events stay in their ring; producers feel it as a full one.
+            // Without room in the log, events stay in their ring; producers feel it as a full one.
             self.blocked = !self.intake.take(lane, BATCH_EVENTS_MAX - took.slots, &mut took)?;
             if self.blocked {
                 break;

@@ -40,7 +40,7 @@ impl LaneKind {
 pub struct Tag {
     /// Where it stands in its source; 0 without one.
     pub offset: u64,
-    id: [u64; 2],
+    id: [u8; 16],
     /// What kind of event this is.
     pub kind: TagKind,
 }
@@ -63,30 +63,28 @@ impl Tag {
     #[must_use]
     #[inline]
     pub const fn new(offset: u64) -> Self {
-        Self { offset, id: [0; 2], kind: TagKind::Event }
+        Self { offset, id: [0; 16], kind: TagKind::Event }
     }
 
     /// The same with an id.
     #[must_use]
     #[inline]
     pub fn with_id(self, id: EventId) -> Self {
-        let [low, high] = [id.0, id.0 >> 64]
-            .map(|word| u64::try_from(word & u128::from(u64::MAX)).expect("it is cut to 64 bits"));
-        Self { id: [low, high], kind: TagKind::Identified, ..self }
+        Self { id: id.0.to_le_bytes(), kind: TagKind::Identified, ..self }
     }
 
     /// Of no event.
     #[must_use]
     pub const fn mark(offset: u64) -> Self {
-        Self { offset, id: [0; 2], kind: TagKind::Mark }
+        Self { offset, id: [0; 16], kind: TagKind::Mark }
     }
 
     /// The event's id, if it has one.
     #[must_use]
     #[inline]
     pub fn id(&self) -> Option<EventId> {
-        let [low, high] = self.id.map(u128::from);
-        (self.kind == TagKind::Identified).then_some(EventId(high << 64 | low))
+        let id = EventId(u128::from_le_bytes(self.id));
+        (self.kind == TagKind::Identified).then_some(id)
     }
 }
 
@@ -186,6 +184,10 @@ impl EventSender {
     /// # Errors
     ///
     /// Gives the event back when the ring is full.
+    ///
+    /// # Panics
+    ///
+    /// Never: the shard frees an event before its tag.
     #[inline]
     pub fn push(&mut self, event: RoutedEvent, tag: Tag) -> Result<u64, RoutedEvent> {
         if let Some(tags) = &mut self.tags {
@@ -283,7 +285,7 @@ impl EventInbox {
             self.tags.as_mut().map(|tags| tags.read_chunk(count).expect("an event has its tag"));
         let (first, second) = chunk.as_slices();
         let (first_tags, second_tags) =
-            tags.as_ref().map_or((&[][..], &[][..]), |tags| tags.as_slices());
+            tags.as_ref().map_or((&[][..], &[][..]), rtrb::chunks::ReadChunk::as_slices);
         let waiting = Waiting { events: [first, second], tags: [first_tags, second_tags] };
         let needed = take(waiting)?;
         chunk.commit_all();
@@ -341,5 +343,53 @@ impl Abandoning {
 impl Drop for Abandoning {
     fn drop(&mut self) {
         self.0.iter().for_each(|mark| mark.abandon());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{EntityId, Timestamp};
+
+    #[test]
+    fn a_tag_keeps_all_bits_of_an_id() {
+        for id in [0, 1, u128::MAX, 1 << 127, 0x0123_4567_89AB_CDEF_0011_2233_4455_6677] {
+            let tag = Tag::new(7).with_id(EventId(id));
+            assert_eq!((tag.id(), tag.offset), (Some(EventId(id)), 7));
+        }
+        assert_eq!((Tag::new(7).id(), Tag::mark(7).id()), (None, None));
+    }
+
+    #[test]
+    fn every_event_arrives_with_its_own_tag_while_the_ring_runs_full_and_empty() {
+        const EVENTS: u64 = 200_000;
+        let source = Some(SourceName::new("trace").unwrap());
+        let kind = LaneKind { source, ids: true };
+        let (mut sender, mut inbox) = event_lane(Arc::new(ShardPort::new(0)), kind);
+        let producer = std::thread::spawn(move || {
+            for offset in 1..=EVENTS {
+                let (entity, time) = (EntityId(offset), Timestamp(offset));
+                let event = RoutedEvent { entity, time, ..RoutedEvent::NOTHING };
+                while sender.push(event, Tag::new(offset)).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+            assert_eq!((sender.offered(), sender.told()), (EVENTS, EVENTS));
+        });
+        let mut next = 1;
+        while next <= EVENTS {
+            let taken = inbox.take(1000, |waiting| {
+                for (event, tag) in waiting.tagged() {
+                    assert_eq!((event.entity.0, tag.offset), (next, next));
+                    next += 1;
+                }
+                Ok::<_, ()>(None)
+            });
+            if taken == Ok(0) {
+                std::thread::yield_now();
+            }
+        }
+        producer.join().unwrap();
+        assert!(inbox.is_finished());
     }
 }

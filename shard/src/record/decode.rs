@@ -65,6 +65,10 @@ impl LoggedEvents<'_> {
 
     /// The events, in the order in which they were applied; the n-th has the n-th number of the
     /// batch in the log.
+    ///
+    /// # Panics
+    ///
+    /// Never: every event was checked.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = LoggedEvent> {
         let form = self.form;

@@ -75,13 +75,18 @@ impl<'b> EventsEncoder<'b> {
 
     /// Ends the batch: `progress` is the offset that its source has come to with it. Gives the
     /// number of events.
+    ///
+    /// # Panics
+    ///
+    /// With more than 2^32 events; a turn takes far fewer.
     #[inline]
+    #[must_use]
     pub fn finish(self, progress: u64) -> u32 {
         let header = self.form.header_bytes();
         if self.form.source.is_some() {
             self.bytes[header - 8..header].copy_from_slice(&progress.to_le_bytes());
         }
         let events = (self.bytes.len() - header) / self.form.record_bytes();
-        u32::try_from(events).expect("a turn takes a bounded number of events")
+        u32::try_from(events).expect("a turn takes far fewer events")
     }
 }

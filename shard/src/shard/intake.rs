@@ -15,7 +15,7 @@ use super::duplicates::Duplicates;
 use crate::lane::{EventInbox, TagKind, Waiting};
 use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX, SOURCE_NAME_BYTES_MAX};
 use crate::record::{self, BatchForm, EventsEncoder};
-use crate::source::{SourceSlot, SourceTable};
+use crate::source::{SourceName, SourceSlot, SourceTable};
 use crate::{Dedup, RoutedEvent, SignalLedger};
 use ebbtide_wal::{AppendError, WalWriter};
 
@@ -77,7 +77,7 @@ impl<W: WalWriter> Intake<W> {
     /// Takes in a lane; what it carries is known from now on.
     pub(super) fn receive(&mut self, inbox: EventInbox) -> Result<Lane, TurnError> {
         let source = inbox.kind().source.as_ref();
-        let form = BatchForm { source: source.map(|name| name.id()), ids: inbox.kind().ids };
+        let form = BatchForm { source: source.map(SourceName::id), ids: inbox.kind().ids };
         let source = source.map(|name| {
             self.sources.open(name).expect("a source is checked before its lane is opened")
         });
@@ -175,15 +175,16 @@ impl<W: WalWriter> Intake<W> {
         let mut batch = EventsEncoder::begin(form, &mut self.bytes);
         for (event, tag) in waiting.tagged() {
             let number = self.numbers[event.signal.index()];
-            if let Some(slot) = source {
-                if tag.kind == TagKind::Mark {
+            if tag.kind == TagKind::Mark {
+                if let Some(slot) = source {
                     self.sources.note(slot, tag.offset);
-                    continue;
                 }
-                if !self.sources.take(slot, event.hash.partition(), tag.offset) {
-                    took.repeated += 1;
-                    continue;
-                }
+                continue;
+            }
+            let partition = event.hash.partition();
+            if source.is_some_and(|slot| !self.sources.take(slot, partition, tag.offset)) {
+                took.repeated += 1;
+                continue;
             }
             match self.duplicates.find(event, number, tag.id()) {
                 Some(Dedup::Id) => took.duplicates_by_id += 1,

@@ -9,17 +9,22 @@ use crate::{EntityId, PartitionKey, RoutedEvent, Schema, SignalId, Timestamp};
 use ebbtide_wal::{NoWal, Pressure, Watermarks};
 use std::task::{Context, Poll, Waker};
 
+mod levels;
+mod sources;
+
 const SIGNAL: SignalId = SignalId(0);
 
 fn key() -> PartitionKey {
     PartitionKey::new([0; 16])
 }
 
+fn ledger() -> SignalLedger {
+    let text = "[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]";
+    SignalLedger::new(Arc::new(Schema::from_toml(text).expect("valid")), key(), 0..PARTITIONS)
+}
+
 fn shard_with<W: WalWriter>(wal: W) -> Shard<W> {
-    let schema =
-        Schema::from_toml("[signals.view]\nhalf_lives=[\"1h\"]\nwindows=[\"1h\"]").expect("valid");
-    let ledger = SignalLedger::new(Arc::new(schema), key(), 0..PARTITIONS);
-    Shard::new(Arc::new(ShardPort::new(0)), ledger, wal, usize::MAX)
+    Shard::new(Arc::new(ShardPort::new(0)), ledger(), wal, usize::MAX)
 }
 
 fn event(entity: u64) -> RoutedEvent {
@@ -29,7 +34,11 @@ fn event(entity: u64) -> RoutedEvent {
 }
 
 fn producer<W>(shard: &Shard<W>) -> EventSender {
-    let (sender, inbox) = event_lane(Arc::clone(&shard.port), LaneKind::default());
+    producer_of(shard, LaneKind::default())
+}
+
+fn producer_of<W>(shard: &Shard<W>, kind: LaneKind) -> EventSender {
+    let (sender, inbox) = event_lane(Arc::clone(&shard.port), kind);
     shard.port.post(Mail::Events(inbox)).expect("the shard runs");
     sender
 }
