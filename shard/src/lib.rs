@@ -9,6 +9,7 @@
 //! * [`signal`] is arithmetic: decay, windows, buckets.
 //! * [`schema`] says which signals exist; [`event`] what enters; [`reading`] what comes out.
 //! * [`ledger`] owns the state; [`shard`] moves events into it and answers requests, sans-I/O.
+//! * [`checkpoint`] keeps the state in a storage engine and gives it back.
 //! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is
 //!   what the rest of the engine holds of a shard.
 //! * [`model`] is the slow truth everything is checked against.
@@ -16,6 +17,7 @@
 //! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock,
 //! opens a file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
 
+pub mod checkpoint;
 pub mod doorbell;
 pub mod event;
 pub mod hash;
@@ -41,7 +43,7 @@ pub use event::{
     EntityHash, EntityId, Event, RoutedEvent, SignalId, Timestamp, WeightError, checked_weight,
 };
 pub use hash::PartitionKey;
-pub use ledger::SignalLedger;
+pub use ledger::{RestoredPair, SignalLedger, Walk};
 pub use local::LocalShard;
 pub use materializer::Materializer;
 pub use metrics::ShardMetrics;

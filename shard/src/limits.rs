@@ -53,6 +53,21 @@ pub const REQUEST_RING_SLOTS: usize = 4;
 /// Turns without work before a shard parks.
 pub const IDLE_TURNS_BEFORE_PARK: u32 = 64;
 
+/// Pairs that one step of a checkpoint's walk writes out. Bounds what a turn spends on it.
+pub const WALK_RECORDS_MAX: usize = 512;
+/// Slots that one step of a checkpoint's walk looks at.
+pub const WALK_SLOTS_MAX: usize = 8192;
+/// Bytes of one value in the checkpoint. Bounds what is read before anything is known of it.
+pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Signal types a store can have had in its life: each keeps its number.
+pub const STORED_SIGNALS_MAX: usize = 256;
+/// Bytes in the name of a source.
+pub const SOURCE_NAME_BYTES_MAX: usize = 255;
+/// Remembered ids in one record.
+pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
+/// Records written before they are read back. Bounds the memory of their list.
+pub const UNREAD_RECORDS_MAX: usize = 1 << 16;
+
 const _: () = {
     assert!(PARTITIONS == 1 << PARTITION_BITS);
     assert!(SHARDS_MAX <= PARTITIONS);
@@ -71,6 +86,15 @@ const _: () = {
     assert!(u64::MAX / HALF_LIFE_NS_MIN < 1 << 45);
     // A list cut back to its best half still holds every entity a caller may ask for.
     assert!(TOP_CANDIDATES_MAX >= 2 * TOP_K_MAX);
+    // The number of a stored signal type is one byte.
+    assert!(STORED_SIGNALS_MAX == 256 && SIGNALS_MAX <= STORED_SIGNALS_MAX);
+    // A dirty pair is found sooner or later, and a step is not all looking.
+    assert!(WALK_SLOTS_MAX >= WALK_RECORDS_MAX);
+    // The largest records of ids (20 bytes for each), of a source (10 for each partition) and of a
+    // pair (5 for each bucket) fit.
+    assert!(IDS_RECORD_ENTRIES_MAX * 20 < RECORD_VALUE_BYTES_MAX / 2);
+    assert!(PARTITIONS * 10 < RECORD_VALUE_BYTES_MAX / 2);
+    assert!(BUCKETS * 5 < RECORD_VALUE_BYTES_MAX / 2);
     // Producers can refill a ring while the previous batch is being applied.
     assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);
 };
