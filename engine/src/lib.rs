@@ -42,6 +42,7 @@ mod producer;
 mod reader;
 mod runtime;
 mod shards;
+mod store;
 
 pub use builder::EngineBuilder;
 pub use ebbtide_router::{
