@@ -45,6 +45,7 @@ mod runtime;
 mod shards;
 mod source;
 mod sources;
+mod store;
 
 pub use acked::{Ack, Acked};
 pub use builder::EngineBuilder;

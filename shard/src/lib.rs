@@ -10,6 +10,7 @@
 //! * [`schema`] says which signals exist; [`event`] what enters; [`reading`] what comes out;
 //!   [`record`] what the log keeps; [`source`] how far each source has come.
 //! * [`ledger`] owns the state; [`shard`] moves events into it and answers requests, sans-I/O.
+//! * [`checkpoint`] keeps the state in a storage engine and gives it back.
 //! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is
 //!   what the rest of the engine holds of a shard.
 //! * [`dedup`] remembers which events were counted last.
@@ -18,6 +19,7 @@
 //! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock,
 //! opens a file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
 
+pub mod checkpoint;
 pub mod dedup;
 pub mod doorbell;
 pub mod event;
@@ -46,7 +48,7 @@ pub use event::{
     checked_weight,
 };
 pub use hash::PartitionKey;
-pub use ledger::SignalLedger;
+pub use ledger::{RestoredPair, SignalLedger, Walk};
 pub use local::LocalShard;
 pub use materializer::Materializer;
 pub use metrics::ShardMetrics;

@@ -66,6 +66,17 @@ pub const REQUEST_RING_SLOTS: usize = 4;
 /// Turns without work before a shard parks.
 pub const IDLE_TURNS_BEFORE_PARK: u32 = 64;
 
+/// Pairs that one step of a checkpoint's walk writes out. Bounds what a turn spends on it.
+pub const WALK_RECORDS_MAX: usize = 512;
+/// Slots that one step of a checkpoint's walk looks at.
+pub const WALK_SLOTS_MAX: usize = 8192;
+/// Bytes of one value in the checkpoint. Bounds what is read before anything is known of it.
+pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Remembered ids in one record.
+pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
+/// Records written before they are read back. Bounds the memory of their list.
+pub const UNREAD_RECORDS_MAX: usize = 1 << 16;
+
 const _: () = {
     assert!(PARTITIONS == 1 << PARTITION_BITS);
     assert!(SHARDS_MAX <= PARTITIONS);
@@ -91,6 +102,13 @@ const _: () = {
     assert!(TOP_CANDIDATES_MAX >= 2 * TOP_K_MAX);
     // The smallest group of a log takes the name of a source, and some events with all they carry.
     assert!(2 * (SOURCE_NAME_BYTES_MAX + 64) < ebbtide_wal::limits::GROUP_BYTES_MIN);
+    // A dirty pair is found sooner or later, and a step is not all looking.
+    assert!(WALK_SLOTS_MAX >= WALK_RECORDS_MAX);
+    // The largest records of ids (20 bytes for each), of a source (10 for each partition) and of a
+    // pair (5 for each bucket) fit.
+    assert!(IDS_RECORD_ENTRIES_MAX * 20 < RECORD_VALUE_BYTES_MAX / 2);
+    assert!(PARTITIONS * 10 < RECORD_VALUE_BYTES_MAX / 2);
+    assert!(BUCKETS * 5 < RECORD_VALUE_BYTES_MAX / 2);
     // Producers can refill a ring while the previous batch is being applied.
     assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);
 };

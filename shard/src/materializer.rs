@@ -1,6 +1,8 @@
-//! The trait by which state is built from events.
+//! The trait by which state is built from events, kept in a checkpoint, and brought back.
 
-use crate::RoutedEvent;
+use crate::checkpoint::{Chunk, RecordFault};
+use crate::{RestoredPair, RoutedEvent, Walk};
+use ebbtide_wal::Lsn;
 
 /// State that a shard builds up from its events, in their order.
 ///
@@ -9,4 +11,29 @@ use crate::RoutedEvent;
 pub trait Materializer {
     /// Takes one event in.
     fn on_event(&mut self, event: &RoutedEvent);
+
+    /// Goes one bounded step of a checkpoint, between events: the records of some of what changed
+    /// since it was last saved. `lsn` is the last record appended to the log, which the state
+    /// includes; `numbers` are the stored numbers of the signal types, by their ids. `None` once
+    /// the walk is over.
+    ///
+    /// A walk from beginning to end writes out all that was unsaved when it began, whatever is
+    /// taken in meanwhile. What it gives counts as saved: a chunk must reach the storage, or the
+    /// store be opened again.
+    ///
+    /// # Panics
+    ///
+    /// If a signal type has no number.
+    fn checkpoint(&mut self, walk: &mut Walk, lsn: Lsn, numbers: &[u8]) -> Option<Chunk>;
+
+    /// Puts back what a checkpoint wrote out, to the bit.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordFault::HalfLives`] if the record was written under another schema.
+    ///
+    /// # Panics
+    ///
+    /// If the pair is here already, or does not belong here.
+    fn restore(&mut self, pair: &RestoredPair) -> Result<(), RecordFault>;
 }

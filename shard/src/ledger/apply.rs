@@ -10,7 +10,7 @@
 use super::SignalLedger;
 use super::front::Front;
 use super::top::TopKey;
-use crate::{Materializer, RoutedEvent, SignalId};
+use crate::{RoutedEvent, SignalId};
 use std::cmp::Reverse;
 
 /// Events that take each step of the way together: as many as a core keeps cache misses in flight.
@@ -18,14 +18,6 @@ const GROUP: usize = 16;
 
 /// Slots where the events of a group were last seen.
 type Hints = [usize; GROUP];
-
-impl Materializer for SignalLedger {
-    #[inline]
-    fn on_event(&mut self, event: &RoutedEvent) {
-        let hint = self.tables[self.table_of(event)].start(event);
-        self.apply(event, hint);
-    }
-}
 
 impl SignalLedger {
     /// Takes events in, in their order. The same as one by one, and several times faster where the
@@ -64,8 +56,15 @@ impl SignalLedger {
     }
 
     #[inline]
-    fn table_of(&self, event: &RoutedEvent) -> usize {
+    pub(super) fn table_of(&self, event: &RoutedEvent) -> usize {
         event.hash.partition() - self.first_partition
+    }
+
+    /// Takes one event in.
+    #[inline]
+    pub(super) fn apply_one(&mut self, event: &RoutedEvent) {
+        let hint = self.tables[self.table_of(event)].start(event);
+        self.apply(event, hint);
     }
 
     /// Takes one event in; `hint` is a slot where its pair may be.
@@ -94,11 +93,11 @@ impl SignalLedger {
         } else {
             state.add(half_lives, time, weight);
         }
-        self.rank((table, slot), event);
+        self.rank((table, slot), event.signal);
     }
 
     #[inline(never)]
-    fn find_or_take(&mut self, table: usize, event: &RoutedEvent) -> usize {
+    pub(super) fn find_or_take(&mut self, table: usize, event: &RoutedEvent) -> usize {
         let key = &self.key;
         let table = &mut self.tables[table];
         let (pairs, bytes) = (table.len(), table.memory_bytes());
@@ -108,13 +107,12 @@ impl SignalLedger {
         slot
     }
 
-    /// Enters a pair that has just had an event in the rankings it now belongs to, and moves the
-    /// front.
+    /// Enters a pair that has just changed in the rankings it now belongs to, and moves the front.
     #[inline(never)]
-    fn rank(&mut self, (table, slot): (usize, usize), event: &RoutedEvent) {
-        let &RoutedEvent { entity, signal, .. } = event;
+    pub(super) fn rank(&mut self, (table, slot): (usize, usize), signal: SignalId) {
         let half_lives = self.schema.def(signal).half_lives();
         let state = self.tables[table].at_mut(slot);
+        let entity = state.entity();
         let tops = &mut self.tops[signal.index()];
         let mut full = false;
         for (k, (half_life, top)) in half_lives.iter().zip(tops.iter_mut()).enumerate() {

@@ -11,6 +11,7 @@
 //! ([`crate::shard`]), what a score is ([`crate::signal`]).
 
 mod apply;
+mod checkpoint;
 mod front;
 mod table;
 mod top;
@@ -22,6 +23,7 @@ use crate::{
     EntityHash, EntityId, Feature, PartitionKey, Schema, SignalId, SignalReading, Timestamp,
     TopEntry,
 };
+pub use checkpoint::{RestoredPair, Walk};
 use front::Front;
 use std::ops::Range;
 use std::sync::Arc;
@@ -165,7 +167,9 @@ impl SignalLedger {
         let entry = |&entity: &EntityId| {
             let state = self.state(self.key.hash(entity), entity, signal)?;
             let (score, rank) = (state.score(half_life, decay, now), state.rank(half_life, decay));
-            Some(TopEntry { entity, score, rank })
+            // Not a candidate whose sum has sunk to zero: an event of weight zero, long after the
+            // others, can do that.
+            (rank > 0).then_some(TopEntry { entity, score, rank })
         };
         self.tops[signal.index()][half_life].candidates().iter().filter_map(entry).collect()
     }

@@ -99,6 +99,11 @@ impl Table {
         self.slots.get(slot).filter(|state| state.is(event.entity, event.signal))
     }
 
+    /// Slots of the table, taken and free; the same number as long as no pair moves.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The state in a slot.
     #[inline]
     pub(super) fn at_mut(&mut self, slot: usize) -> &mut HotSignalState {

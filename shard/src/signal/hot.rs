@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! offset  0        8             16        40         48         56        60       61      62
-//!         | entity | last_update | sums[3] | all_time | reserved | buckets | signal | flags | 0 |
+//!         | entity | last_update | sums[3] | all_time | saved    | buckets | signal | flags | 0 |
 //! ```
 //!
 //! Invariants: `sums[k]` is `Σ wᵢ·2^((tᵢ−L)/T)` for half-life `k` of the signal type, with `L` the
 //! landmark of `last_update` (derived, never stored); it is finite and not negative. `last_update`
-//! never goes back. A line of zeros is a free slot.
+//! never goes back. `saved` is the digest of the pair's record in the checkpoint, zero before the
+//! first; a state that changed since is dirty. A line of zeros is a free slot.
 
 use super::buckets::BucketRef;
 use super::exp2::{scale, scale_up};
@@ -23,8 +24,7 @@ pub struct HotSignalState {
     last_update: u64,
     sums: [f64; HALF_LIVES_MAX],
     all_time: u64,
-    /// Kept for the digest of the pair's checkpoint record.
-    reserved: u64,
+    saved: u64,
     buckets: BucketRef,
     signal: u8,
     flags: u8,
@@ -36,7 +36,7 @@ const _: () = {
     assert!(std::mem::offset_of!(HotSignalState, last_update) == 8);
     assert!(std::mem::offset_of!(HotSignalState, sums) == 16);
     assert!(std::mem::offset_of!(HotSignalState, all_time) == 40);
-    assert!(std::mem::offset_of!(HotSignalState, reserved) == 48);
+    assert!(std::mem::offset_of!(HotSignalState, saved) == 48);
     assert!(std::mem::offset_of!(HotSignalState, buckets) == 56);
     assert!(std::mem::offset_of!(HotSignalState, signal) == 60);
     assert!(std::mem::offset_of!(HotSignalState, flags) == 61);
@@ -46,6 +46,8 @@ const OCCUPIED: u8 = 1;
 const SATURATED: u8 = 2;
 /// The first of [`HALF_LIVES_MAX`] flags: the pair is a candidate of that half-life's top list.
 const RANKED_SHIFT: u32 = 2;
+const DIRTY: u8 = 1 << 5;
+const _: () = assert!(1 << (RANKED_SHIFT as usize + HALF_LIVES_MAX) <= DIRTY as usize);
 
 impl HotSignalState {
     /// A slot nobody owns.
@@ -54,7 +56,7 @@ impl HotSignalState {
         last_update: 0,
         sums: [0.0; HALF_LIVES_MAX],
         all_time: 0,
-        reserved: 0,
+        saved: 0,
         buckets: BucketRef::NONE,
         signal: 0,
         flags: 0,
@@ -123,6 +125,35 @@ impl HotSignalState {
         self.flags |= SATURATED;
     }
 
+    /// Whether the pair has changed since its record was last saved.
+    #[inline]
+    pub(crate) const fn is_dirty(&self) -> bool {
+        self.flags & DIRTY != 0
+    }
+
+    /// Digest of the pair's last saved record, zero if there is none.
+    pub(crate) const fn saved(&self) -> u64 {
+        self.saved
+    }
+
+    /// Notes that the state as it is now is saved in a record of this digest.
+    pub(crate) const fn set_saved(&mut self, digest: u64) {
+        self.saved = digest;
+        self.flags &= !DIRTY;
+    }
+
+    /// Puts back the sums and the all-time count of a new state, which is dirty until it is saved.
+    pub(crate) const fn restore(&mut self, sums: [f64; HALF_LIVES_MAX], all_time: u64) {
+        self.sums = sums;
+        self.all_time = all_time;
+        self.flags |= DIRTY;
+    }
+
+    /// The sums of all half-lives against their landmarks; zero where there is no half-life.
+    pub(crate) const fn sums(&self) -> [f64; HALF_LIVES_MAX] {
+        self.sums
+    }
+
     /// Where the pair's windowed counts are.
     pub(crate) const fn buckets_mut(&mut self) -> &mut BucketRef {
         &mut self.buckets
@@ -187,6 +218,7 @@ impl HotSignalState {
 
     #[inline]
     fn count(&mut self, time: Timestamp) {
+        self.flags |= DIRTY;
         self.last_update = self.last_update.max(time.0);
         match self.all_time.checked_add(1) {
             Some(count) => self.all_time = count,

@@ -1,0 +1,187 @@
+//! Checkpoints in a fjall database: one keyspace for each tag, batches across all of them.
+//!
+//! Promises: a batch is atomic and survives the end of the process once it is applied, and a power
+//! cut once it is flushed; every failure is a typed error, also where the database would panic on
+//! files that do not hold together.
+//! Fails by: [`StorageError`]. After a failed write the database takes no more until it is opened
+//! again (`Poisoned`); reads go on.
+//! Not promised: that a call returns soon. A write waits while compaction lags behind, and closing
+//! waits for the database's own threads; whoever calls keeps a watch.
+
+mod precheck;
+
+use ebbtide_shard::checkpoint::{
+    Batch, Key, StorageAction, StorageEngine, StorageError, StorageErrorKind, Tag, Visit,
+    key_bounds,
+};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::fs::DirBuilder;
+use std::io;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// Threads of the database: one flushes while another compacts.
+const WORKERS: usize = 2;
+/// Bytes of blocks it keeps in memory. Checkpoints are written, and read once.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A checkpoint's keyspaces, open.
+pub(crate) struct FjallStorage {
+    path: PathBuf,
+    database: Database,
+    /// One for each tag, in their order.
+    keyspaces: [Keyspace; Tag::ALL.len()],
+}
+
+/// What went wrong inside of the database.
+enum Trouble {
+    Error(fjall::Error),
+    Panic(String),
+}
+
+impl FjallStorage {
+    /// Opens the database in a directory, and makes both if they are not there.
+    pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
+        guarded(|| {
+            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            precheck::check(path)?;
+            let database =
+                Database::builder(path).worker_threads(WORKERS).cache_size(CACHE_BYTES).open()?;
+            let [meta, sig, src, ids] =
+                Tag::ALL.map(|tag| database.keyspace(tag.name(), KeyspaceCreateOptions::default));
+            let keyspaces = [meta?, sig?, src?, ids?];
+            Ok(Self { path: path.to_owned(), database, keyspaces })
+        })
+        .map_err(|trouble| error(path, StorageAction::Open, trouble))
+    }
+
+    /// Makes everything durable and lets go of the files.
+    pub(crate) fn close(self) -> Result<(), StorageError> {
+        let Self { path, database, keyspaces } = self;
+        guarded(|| {
+            let synced = database.persist(PersistMode::SyncAll);
+            drop(keyspaces);
+            drop(database);
+            synced
+        })
+        .map_err(|trouble| error(&path, StorageAction::Close, trouble))
+    }
+
+    fn keyspace(&self, tag: Tag) -> &Keyspace {
+        &self.keyspaces[tag as usize]
+    }
+
+    fn run<T>(
+        &self,
+        action: StorageAction,
+        work: impl FnOnce() -> fjall::Result<T>,
+    ) -> Result<T, StorageError> {
+        guarded(work).map_err(|trouble| error(&self.path, action, trouble))
+    }
+}
+
+impl StorageEngine for FjallStorage {
+    fn get(&self, key: Key) -> Result<Option<Vec<u8>>, StorageError> {
+        self.run(StorageAction::Get, || {
+            let value = self.keyspace(key.tag()).get(&*key.to_bytes())?;
+            Ok(value.map(|value| value.to_vec()))
+        })
+    }
+
+    fn scan(
+        &self,
+        tag: Tag,
+        ids: RangeInclusive<u64>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StorageError> {
+        let mut range = self.run(StorageAction::Scan, || {
+            Ok(self.keyspace(tag).range::<[u8; 8], _>(key_bounds(&ids)))
+        })?;
+        // The visitor is called outside of the guard: a panic of its own is not the database's.
+        while let Some((key, value)) = self
+            .run(StorageAction::Scan, || range.next().map(fjall::Guard::into_inner).transpose())?
+        {
+            if visit(&key, &value) == ControlFlow::Break(()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
+        self.run(StorageAction::Batch, || {
+            let mut writes = self.database.batch();
+            for (key, value) in batch.into_changes() {
+                let (keyspace, key) = (self.keyspace(key.tag()), key.to_bytes());
+                match value {
+                    Some(value) => writes.insert(keyspace, &*key, value),
+                    None => writes.remove(keyspace, &*key),
+                }
+            }
+            writes.commit()
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.run(StorageAction::Flush, || self.database.persist(PersistMode::SyncAll))
+    }
+}
+
+/// Does `work` in the database, and turns its panics into values.
+fn guarded<T>(work: impl FnOnce() -> fjall::Result<T>) -> Result<T, Trouble> {
+    // What may be left half-done is inside of the database, which poisons itself.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(Trouble::Error),
+        Err(payload) => {
+            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+            Err(Trouble::Panic(text.unwrap_or_else(|| "it does not say why".into())))
+        }
+    }
+}
+
+fn error(path: &Path, action: StorageAction, trouble: Trouble) -> StorageError {
+    let (kind, cause) = match trouble {
+        Trouble::Error(error) => (kind_of(&error), cause_of(&error)),
+        Trouble::Panic(text) => {
+            (StorageErrorKind::Damaged, format!("the database stopped short: {text}"))
+        }
+    };
+    StorageError { action, place: path.display().to_string(), kind, cause }
+}
+
+fn kind_of(error: &fjall::Error) -> StorageErrorKind {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            match error.kind() {
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge => StorageErrorKind::OutOfSpace,
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                    StorageErrorKind::Damaged
+                }
+                _ => StorageErrorKind::Io,
+            }
+        }
+        fjall::Error::Locked => StorageErrorKind::Locked,
+        fjall::Error::Poisoned => StorageErrorKind::Poisoned,
+        _ => StorageErrorKind::Damaged,
+    }
+}
+
+/// In words, since the database's own are its debug form.
+fn cause_of(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            error.to_string()
+        }
+        fjall::Error::Locked => "it is open elsewhere".into(),
+        fjall::Error::Poisoned => "an earlier write failed".into(),
+        other => format!("its files are damaged ({other:?})"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

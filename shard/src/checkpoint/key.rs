@@ -1,0 +1,214 @@
+//! Under which key a record is kept, and in which keyspace.
+//!
+//! ```text
+//! | id, 8 bytes, most significant first | 0 | tag | suffix |
+//! pair    entity                                  stored number of the signal type (1)
+//! source  id of the source                        none
+//! ids     number of the opening                   shard (2), sequence (4), likewise
+//! meta    0                                       none
+//! ```
+//!
+//! Promises: keys order as their bytes do, first by id; no key begins another. Any bytes are a key
+//! or not one, never a panic.
+
+use crate::EntityId;
+use std::fmt;
+use std::ops::Deref;
+
+/// Which keyspace a record is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tag {
+    /// The one record that vouches for all others.
+    Meta = 0,
+    /// The state of one entity and signal type.
+    Sig = 1,
+    /// How far a source has come.
+    Src = 2,
+    /// Ids that were seen.
+    Ids = 3,
+}
+
+impl Tag {
+    /// Every keyspace.
+    pub const ALL: [Self; 4] = [Self::Meta, Self::Sig, Self::Src, Self::Ids];
+
+    /// The name of the keyspace.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Sig => "sig",
+            Self::Src => "src",
+            Self::Ids => "ids",
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The key of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Of the meta record.
+    Meta,
+    /// Of a pair.
+    Pair {
+        /// Whose it is.
+        entity: EntityId,
+        /// The stored number of the signal type.
+        number: u8,
+    },
+    /// Of a source.
+    Source {
+        /// Its id, see [`super::source_id`].
+        id: u64,
+    },
+    /// Of some remembered ids.
+    Ids {
+        /// Which opening of the store remembered them.
+        opening: u64,
+        /// In which of its shards.
+        shard: u16,
+        /// Which of the shard's records.
+        sequence: u32,
+    },
+}
+
+const ID: usize = 8;
+const TAG: usize = 9;
+const SUFFIX: usize = 10;
+const KEY_BYTES_MAX: usize = 16;
+
+impl Key {
+    /// The keyspace it belongs to.
+    #[must_use]
+    pub const fn tag(&self) -> Tag {
+        match self {
+            Self::Meta => Tag::Meta,
+            Self::Pair { .. } => Tag::Sig,
+            Self::Source { .. } => Tag::Src,
+            Self::Ids { .. } => Tag::Ids,
+        }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> KeyBytes {
+        let mut bytes = [0; KEY_BYTES_MAX];
+        bytes[TAG] = self.tag() as u8;
+        let (id, len) = match self {
+            Self::Meta => (0, SUFFIX),
+            Self::Source { id } => (id, SUFFIX),
+            Self::Pair { entity, number } => {
+                bytes[SUFFIX] = number;
+                (entity.0, SUFFIX + 1)
+            }
+            Self::Ids { opening, shard, sequence } => {
+                bytes[SUFFIX..SUFFIX + 2].copy_from_slice(&shard.to_be_bytes());
+                bytes[SUFFIX + 2..].copy_from_slice(&sequence.to_be_bytes());
+                (opening, KEY_BYTES_MAX)
+            }
+        };
+        bytes[..ID].copy_from_slice(&id.to_be_bytes());
+        KeyBytes { bytes, len }
+    }
+
+    /// The key that has these bytes, if one has.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (id, rest) = bytes.split_first_chunk::<ID>()?;
+        let id = u64::from_be_bytes(*id);
+        match *rest {
+            [0, 0] if id == 0 => Some(Self::Meta),
+            [0, 1, number] => Some(Self::Pair { entity: EntityId(id), number }),
+            [0, 2] => Some(Self::Source { id }),
+            [0, 3, ref suffix @ ..] => Self::ids_of(id, suffix),
+            _ => None,
+        }
+    }
+
+    fn ids_of(opening: u64, suffix: &[u8]) -> Option<Self> {
+        let (shard, sequence) = suffix.split_first_chunk()?;
+        let sequence = u32::from_be_bytes(sequence.try_into().ok()?);
+        Some(Self::Ids { opening, shard: u16::from_be_bytes(*shard), sequence })
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.to_bytes()))
+    }
+}
+
+/// Bytes in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).expect("four bits");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The bytes of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyBytes {
+    bytes: [u8; KEY_BYTES_MAX],
+    len: usize,
+}
+
+impl Deref for KeyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = Key> {
+        prop_oneof![
+            Just(Key::Meta),
+            (any::<u64>(), any::<u8>())
+                .prop_map(|(entity, number)| Key::Pair { entity: EntityId(entity), number }),
+            any::<u64>().prop_map(|id| Key::Source { id }),
+            (any::<u64>(), any::<u16>(), any::<u32>())
+                .prop_map(|(opening, shard, sequence)| Key::Ids { opening, shard, sequence }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_read_back_from_its_bytes(key in key()) {
+            prop_assert_eq!(Key::of_bytes(&key.to_bytes()), Some(key));
+        }
+
+        #[test]
+        fn keys_of_one_tag_order_as_their_bytes_do(one in key(), other in key()) {
+            if one.tag() == other.tag() {
+                prop_assert_eq!(one.cmp(&other), one.to_bytes().cmp(&*other.to_bytes()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_key_or_not_one(bytes in prop::collection::vec(0..4u8, 0..20)) {
+            if let Some(key) = Key::of_bytes(&bytes) {
+                prop_assert_eq!(&*key.to_bytes(), &bytes[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_keys_are_frozen() {
+        let pair = Key::Pair { entity: EntityId(0x0102), number: 7 };
+        assert_eq!(pair.to_string(), "0000000000000102000107");
+        assert_eq!(Key::Source { id: 0x0102 }.to_string(), "00000000000001020002");
+        assert_eq!(Key::Meta.to_string(), "00000000000000000000");
+        let ids = Key::Ids { opening: 5, shard: 0x0203, sequence: 0x0405_0607 };
+        assert_eq!(ids.to_string(), "00000000000000050003020304050607");
+    }
+}

@@ -1,0 +1,215 @@
+//! Reading a checkpoint back, and the proof that all of it was there.
+//!
+//! ```text
+//! meta ─▶ scan tag by tag, range by range ─▶ check each record ─▶ sink;  parts ─merge─▶ check
+//! ```
+//!
+//! Promises: what the sink was given is, once [`Part::check`] has passed, exactly the set of
+//! records the last batch left behind: none missing, none altered, none of an earlier version. Any
+//! number of threads may scan ranges of their own meanwhile.
+//! Fails by: [`LoadError`], which names the first bad record; the sink's state is then worth
+//! nothing.
+
+use super::key::hex;
+use super::{
+    IdsRecord, Key, MetaRecord, PairRecord, RecordDigest, RecordFault, SetDigest, SourceRecord,
+    StorageEngine, StorageError, Tag, decode,
+};
+use crate::EntityId;
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, RangeInclusive};
+
+/// What takes the records of a checkpoint.
+pub trait LoadSink {
+    /// Takes the record of a pair, an entity and the stored number of a signal type; the storage
+    /// holds it under this digest.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordFault`] if it is of no use; the load ends with it.
+    fn pair(
+        &mut self,
+        pair: (EntityId, u8),
+        record: PairRecord,
+        digest: RecordDigest,
+    ) -> Result<(), RecordFault>;
+
+    /// Takes a source's record.
+    ///
+    /// # Errors
+    ///
+    /// As [`LoadSink::pair`].
+    fn source(&mut self, id: u64, record: SourceRecord) -> Result<(), RecordFault>;
+
+    /// Takes a record of remembered ids; `key` is a [`Key::Ids`].
+    ///
+    /// # Errors
+    ///
+    /// As [`LoadSink::pair`].
+    fn ids(&mut self, key: Key, record: IdsRecord) -> Result<(), RecordFault>;
+}
+
+/// Why a checkpoint cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The storage could not be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no checkpoint: the storage is new, or not one of ours.
+    #[error("the checkpoint has no meta record")]
+    MetaMissing,
+    /// The record that vouches for all others is damaged.
+    #[error("the checkpoint's meta record is damaged: {0}")]
+    MetaDamaged(RecordFault),
+    /// A record is damaged.
+    #[error("record {key} of keyspace {tag} is damaged: {fault}")]
+    Record {
+        /// In which keyspace.
+        tag: Tag,
+        /// Its key, in hexadecimal digits.
+        key: String,
+        /// What is wrong.
+        fault: RecordFault,
+    },
+    /// Every record is whole, but there are not as many as there should be.
+    #[error("the checkpoint holds {found} records, and {expected} were written")]
+    Count {
+        /// How many there are.
+        found: u64,
+        /// How many were written.
+        expected: u64,
+    },
+    /// Every record is whole and their number is right, but they are not those last written.
+    #[error("some of the checkpoint's {records} records are not in their latest version")]
+    Set {
+        /// How many there are.
+        records: u64,
+    },
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+pub struct Part {
+    records: u64,
+    set: SetDigest,
+    others: BTreeMap<Key, RecordDigest>,
+}
+
+/// A checkpoint that was read in full; what a [`super::Saver`] goes on from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its meta record.
+    pub meta: MetaRecord,
+    /// Digests of the records of sources and ids.
+    pub(super) others: BTreeMap<Key, RecordDigest>,
+}
+
+/// Reads a checkpoint in full.
+///
+/// # Errors
+///
+/// [`LoadError`] unless every record is there, unaltered and the latest.
+pub fn load(storage: &impl StorageEngine, sink: &mut impl LoadSink) -> Result<Loaded, LoadError> {
+    let meta = read_meta(storage)?;
+    let mut whole = Part::default();
+    for tag in [Tag::Sig, Tag::Src, Tag::Ids] {
+        whole = whole.and(load_range(storage, (&meta, tag), 0..=u64::MAX, sink)?);
+    }
+    whole.check(meta)
+}
+
+/// Reads the meta record.
+///
+/// # Errors
+///
+/// [`LoadError::MetaMissing`], [`LoadError::MetaDamaged`], or that of the storage.
+pub fn read_meta(storage: &impl StorageEngine) -> Result<MetaRecord, LoadError> {
+    let value = storage.get(Key::Meta)?.ok_or(LoadError::MetaMissing)?;
+    decode(Key::Meta, &value).map(|(meta, _)| meta).map_err(LoadError::MetaDamaged)
+}
+
+/// Reads the records of one keyspace (any but that of the meta record) whose ids lie in a range.
+///
+/// # Errors
+///
+/// [`LoadError`] that names the first bad record, or of the storage.
+pub fn load_range(
+    storage: &impl StorageEngine,
+    (meta, tag): (&MetaRecord, Tag),
+    ids: RangeInclusive<u64>,
+    sink: &mut impl LoadSink,
+) -> Result<Part, LoadError> {
+    let (mut part, mut bad) = (Part::default(), Ok(()));
+    storage.scan(tag, ids, &mut |key, value| {
+        bad = part.take((tag, key), value, meta, sink).map_err(|fault| LoadError::Record {
+            tag,
+            key: hex(key),
+            fault,
+        });
+        if bad.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    bad.map(|()| part)
+}
+
+impl Part {
+    /// Both parts together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.records += other.records;
+        self.set = self.set.and(other.set);
+        self.others.extend(other.others);
+        self
+    }
+
+    /// Whether the parts read so far are all of the checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Count`] or [`LoadError::Set`] if not.
+    pub fn check(self, meta: MetaRecord) -> Result<Loaded, LoadError> {
+        if self.records != meta.records {
+            return Err(LoadError::Count { found: self.records, expected: meta.records });
+        }
+        if self.set != SetDigest(meta.set_digest) {
+            return Err(LoadError::Set { records: self.records });
+        }
+        Ok(Loaded { meta, others: self.others })
+    }
+
+    fn take(
+        &mut self,
+        (tag, key): (Tag, &[u8]),
+        value: &[u8],
+        meta: &MetaRecord,
+        sink: &mut impl LoadSink,
+    ) -> Result<(), RecordFault> {
+        let key = Key::of_bytes(key).filter(|key| key.tag() == tag).ok_or(RecordFault::Key)?;
+        let digest = match key {
+            Key::Meta => return Err(RecordFault::Key),
+            Key::Pair { number, .. } if usize::from(number) >= meta.signal_names.len() => {
+                return Err(RecordFault::Signal { number });
+            }
+            Key::Pair { entity, number } => {
+                let (record, digest) = decode(key, value)?;
+                sink.pair((entity, number), record, digest)?;
+                digest
+            }
+            Key::Source { id } => {
+                let (record, digest) = decode(key, value)?;
+                sink.source(id, record)?;
+                self.others.insert(key, digest);
+                digest
+            }
+            Key::Ids { .. } => {
+                let (record, digest) = decode(key, value)?;
+                sink.ids(key, record)?;
+                self.others.insert(key, digest);
+                digest
+            }
+        };
+        self.records += 1;
+        self.set = self.set.with(digest);
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! The one writer of a storage: it keeps the meta record true, batch by batch.
+//!
+//! ```text
+//! note opening ─▶ commit chunk, put sources, put ids, delete … ─▶ finish:
+//!                 flush ─▶ read back ─▶ batch that raises `covered` ─▶ flush ─▶ read meta back
+//! ```
+//!
+//! Promises: each batch carries the meta record that is right once it is applied; `covered` rises
+//! only after all records of the checkpoint were flushed, read back and hashed again. What reading
+//! back sees is the storage's view of them, caches included: it finds a stale or lost version, not
+//! a fault of the medium, which the next load finds.
+//! Invariants: records and their set digest are those of the storage; digests of sources and ids
+//! are known, so that a change needs no reading.
+//! Fails by: [`SaveError`]. After one nothing more is taken: whether the batch was applied is not
+//! known, and the ledger counts its records as saved. Opening the store again settles both.
+
+use super::record::verify;
+use super::{
+    Batch, Chunk, FORMAT_VERSION, IdsRecord, Key, Loaded, MetaRecord, Record, RecordDigest,
+    RecordFault, SetDigest, SourceRecord, StorageEngine, StorageError, encode,
+};
+use crate::limits::UNREAD_RECORDS_MAX;
+use std::collections::BTreeMap;
+
+/// What an opening of the store changes in the meta record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Which opening it is, counted from 1.
+    pub number: u64,
+    /// The schema, as TOML.
+    pub schema_toml: String,
+    /// The signal types the store ever had, by their stored numbers: those of the last opening, and
+    /// new ones behind them.
+    pub signal_names: Vec<String>,
+}
+
+/// A finished checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointDone {
+    /// Which checkpoint it is, counted from 1.
+    pub number: u64,
+    /// BLAKE3 of the meta record's value: stands for all of the checkpoint.
+    pub digest: [u8; 32],
+    /// How far each log is covered.
+    pub covered: Vec<(u32, u64)>,
+    /// Records written since the checkpoint before.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+}
+
+/// What was found in place of a record that had been written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadBack {
+    /// Nothing.
+    #[error("it is missing")]
+    Missing,
+    /// Something that was deleted.
+    #[error("it was deleted and is still there")]
+    Undeleted,
+    /// Another version.
+    #[error("another version is there")]
+    Stale,
+    /// Bytes that are no record.
+    #[error("{0}")]
+    Damaged(#[from] RecordFault),
+}
+
+/// Why a checkpoint is not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The storage failed. Open the store again.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A record was written and is not there. Keep the log, and do not trust the device.
+    #[error("record {} of the checkpoint was written and cannot be read back: {found}", key)]
+    ReadBack {
+        /// Which one.
+        key: Key,
+        /// What is there.
+        found: ReadBack,
+    },
+    /// A record breaks its own rules; nothing was written.
+    #[error("record {} of the checkpoint cannot be written: {fault}", key)]
+    Refused {
+        /// Which one.
+        key: Key,
+        /// Which rule.
+        fault: RecordFault,
+    },
+    /// There is a checkpoint where a new store was to be.
+    #[error("there is a checkpoint already")]
+    Exists,
+    /// Something failed before. Open the store again.
+    #[error("the checkpoint takes nothing more since this failed: {cause}; open the store again")]
+    Failed {
+        /// What failed.
+        cause: String,
+    },
+}
+
+/// The writer of one storage.
+#[derive(Debug)]
+pub struct Saver<S> {
+    storage: S,
+    meta: MetaRecord,
+    others: BTreeMap<Key, RecordDigest>,
+    /// What was written and not yet read back; `None` for what was deleted.
+    unread: Vec<(Key, Option<RecordDigest>)>,
+    records: u64,
+    bytes: u64,
+    failed: Option<String>,
+}
+
+impl<S: StorageEngine> Saver<S> {
+    /// The saver of a new store, whose first opening this is; its meta record is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::Exists`] if the storage has a meta record, otherwise as [`Saver::commit`].
+    pub fn create(storage: S, store_id: [u8; 16], opening: Opening) -> Result<Self, SaveError> {
+        if storage.get(Key::Meta)?.is_some() {
+            return Err(SaveError::Exists);
+        }
+        let meta = MetaRecord {
+            format: FORMAT_VERSION,
+            store_id,
+            openings: 0,
+            checkpoint: 0,
+            schema_toml: String::new(),
+            signal_names: Vec::new(),
+            layout: 0,
+            covered: Vec::new(),
+            records: 0,
+            set_digest: 0,
+        };
+        let mut saver = Self::resume(storage, Loaded { meta, others: BTreeMap::new() });
+        saver.note_opening(opening)?;
+        Ok(saver)
+    }
+
+    /// The saver of a storage that was loaded in full and not written to since.
+    #[must_use]
+    pub fn resume(storage: S, loaded: Loaded) -> Self {
+        let Loaded { meta, others } = loaded;
+        Self { storage, meta, others, unread: Vec::new(), records: 0, bytes: 0, failed: None }
+    }
+
+    /// The meta record as of the last batch.
+    #[must_use]
+    pub const fn meta(&self) -> &MetaRecord {
+        &self.meta
+    }
+
+    /// The keys of all records of sources and ids, in order.
+    pub fn other_keys(&self) -> impl Iterator<Item = Key> {
+        self.others.keys().copied()
+    }
+
+    /// The storage, to close it.
+    #[must_use]
+    pub fn into_storage(self) -> S {
+        self.storage
+    }
+
+    /// Makes the names and the schema of an opening durable. Comes before its first chunk, whose
+    /// records say signal types by their numbers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saver::commit`].
+    ///
+    /// # Panics
+    ///
+    /// If the opening is not later than the last, or gives a number another name.
+    pub fn note_opening(&mut self, opening: Opening) -> Result<(), SaveError> {
+        let Opening { number, schema_toml, signal_names } = opening;
+        assert!(number > self.meta.openings, "openings are numbered upwards");
+        assert!(signal_names.starts_with(&self.meta.signal_names), "a number keeps its name");
+        let meta = self.meta.clone();
+        let meta = MetaRecord { openings: number, schema_toml, signal_names, ..meta };
+        self.write(Batch::default(), meta)?;
+        self.flush()
+    }
+
+    /// Writes a chunk of a ledger's records. The log must be durable up to [`Chunk::lsn`].
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`], of whatever kind: then nothing more is taken, but after
+    /// [`SaveError::Refused`].
+    pub fn commit(&mut self, chunk: Chunk) -> Result<(), SaveError> {
+        let (change, new) = (chunk.change(), chunk.new_records());
+        let mut batch = Batch::default();
+        for (key, value) in chunk.into_puts() {
+            batch.put(key, value);
+        }
+        self.write_records(batch, change, new.cast_signed())
+    }
+
+    /// Writes the records of sources, under their ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saver::commit`].
+    pub fn put_sources(&mut self, sources: Vec<(u64, SourceRecord)>) -> Result<(), SaveError> {
+        self.put_others(sources.into_iter().map(|(id, record)| (Key::Source { id }, record)))
+    }
+
+    /// Writes records of remembered ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saver::commit`]; [`SaveError::Refused`] for a key that is not a [`Key::Ids`].
+    pub fn put_ids(&mut self, ids: Vec<(Key, IdsRecord)>) -> Result<(), SaveError> {
+        self.put_others(ids.into_iter())
+    }
+
+    /// Removes records of sources and ids; those that are not there are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saver::commit`].
+    pub fn delete(&mut self, keys: &[Key]) -> Result<(), SaveError> {
+        let (mut batch, mut change, mut gone) = (Batch::default(), SetDigest::default(), 0);
+        for &key in keys {
+            if let Some(digest) = self.others.remove(&key) {
+                batch.delete(key);
+                change = change.without(Some(digest));
+                gone += 1;
+            }
+        }
+        self.write_records(batch, change, -gone)
+    }
+
+    /// Ends a checkpoint: every record written so far is flushed and read back, then the logs count
+    /// as covered as far as `covered` says, for a store of `layout` shards. After this, and not
+    /// before, the covered part of the logs may go.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saver::commit`].
+    ///
+    /// # Panics
+    ///
+    /// If a log would be covered less far than before.
+    pub fn finish(
+        &mut self,
+        layout: u32,
+        covered: Vec<(u32, u64)>,
+    ) -> Result<CheckpointDone, SaveError> {
+        let before: BTreeMap<_, _> = self.meta.covered.iter().copied().collect();
+        let falls = |&(log, lsn): &(u32, u64)| before.get(&log).is_some_and(|&old| lsn < old);
+        assert!(!covered.iter().any(falls), "a log stays covered");
+        self.verify_written()?;
+        let number = self.meta.checkpoint + 1;
+        let meta = self.meta.clone();
+        let meta = MetaRecord { checkpoint: number, layout, covered, ..meta };
+        let value = self.write(Batch::default(), meta)?;
+        self.flush()?;
+        if self.read(Key::Meta)? != Some(value.clone()) {
+            return Err(self.fail(SaveError::ReadBack { key: Key::Meta, found: ReadBack::Stale }));
+        }
+        let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
+        let digest = *blake3::hash(&value).as_bytes();
+        Ok(CheckpointDone { number, digest, covered: self.meta.covered.clone(), records, bytes })
+    }
+
+    fn put_others<R: Record>(
+        &mut self,
+        records: impl Iterator<Item = (Key, R)>,
+    ) -> Result<(), SaveError> {
+        let mut batch = Batch::default();
+        for (key, record) in records {
+            let refused = |fault| SaveError::Refused { key, fault };
+            batch.put(key, encode(key, &record).map_err(refused)?);
+        }
+        let (mut change, mut new) = (SetDigest::default(), 0);
+        for (key, digest) in digests(&batch) {
+            let digest = digest.expect("only values were put");
+            let old = self.others.insert(key, digest);
+            change = change.without(old).with(digest);
+            new += i64::from(old.is_none());
+        }
+        self.write_records(batch, change, new)
+    }
+
+    /// Writes records with the meta record they make true, and notes that they are to be read back.
+    fn write_records(
+        &mut self,
+        batch: Batch,
+        change: SetDigest,
+        new: i64,
+    ) -> Result<(), SaveError> {
+        if batch.changes().is_empty() {
+            return self.refuse_after_failure();
+        }
+        self.unread.extend(digests(&batch));
+        let put = batch.changes().iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        for (key, value) in put {
+            self.records += 1;
+            self.bytes += (key.to_bytes().len() + value.len()) as u64;
+        }
+        let records = self.meta.records.checked_add_signed(new);
+        let records = records.expect("no more records go than there are");
+        let set_digest = SetDigest(self.meta.set_digest).and(change).0;
+        self.write(batch, MetaRecord { records, set_digest, ..self.meta.clone() })?;
+        if self.unread.len() < UNREAD_RECORDS_MAX { Ok(()) } else { self.verify_written() }
+    }
+
+    /// Applies a batch together with the meta record, and gives back the value of that.
+    fn write(&mut self, mut batch: Batch, meta: MetaRecord) -> Result<Vec<u8>, SaveError> {
+        self.refuse_after_failure()?;
+        let refused = |fault| SaveError::Refused { key: Key::Meta, fault };
+        let value = encode(Key::Meta, &meta).map_err(refused)?;
+        batch.put(Key::Meta, value.clone());
+        batch.sort();
+        let done = self.storage.batch(batch);
+        done.map_err(|error| self.fail(error.into()))?;
+        self.meta = meta;
+        Ok(value)
+    }
+
+    /// Flushes, and reads back in the order of keys what was written since the last time.
+    fn verify_written(&mut self) -> Result<(), SaveError> {
+        self.flush()?;
+        let mut unread = std::mem::take(&mut self.unread);
+        // Stable, so that the last version of a key stays the last.
+        unread.sort_by_key(|&(key, _)| key);
+        for versions in unread.chunk_by(|one, other| one.0 == other.0) {
+            let Some(&(key, written)) = versions.last() else { continue };
+            let value = self.read(key)?;
+            compare(key, written, value.as_deref())
+                .map_err(|found| self.fail(SaveError::ReadBack { key, found }))?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, key: Key) -> Result<Option<Vec<u8>>, SaveError> {
+        self.storage.get(key).map_err(|error| self.fail(error.into()))
+    }
+
+    fn flush(&mut self) -> Result<(), SaveError> {
+        self.refuse_after_failure()?;
+        let done = self.storage.flush();
+        done.map_err(|error| self.fail(error.into()))
+    }
+
+    fn refuse_after_failure(&self) -> Result<(), SaveError> {
+        match &self.failed {
+            Some(cause) => Err(SaveError::Failed { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes nothing more because of `error`.
+    fn fail(&mut self, error: SaveError) -> SaveError {
+        self.failed = Some(error.to_string());
+        error
+    }
+}
+
+/// The digests of a batch's values, by key; `None` for what it deletes.
+fn digests(batch: &Batch) -> impl Iterator<Item = (Key, Option<RecordDigest>)> {
+    let of = |value: &Vec<u8>| RecordDigest::of_value(value);
+    batch.changes().iter().map(move |(key, value)| (*key, value.as_ref().and_then(of)))
+}
+
+/// Whether what is read under `key` is what was written.
+fn compare(key: Key, written: Option<RecordDigest>, value: Option<&[u8]>) -> Result<(), ReadBack> {
+    match (written, value) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(ReadBack::Undeleted),
+        (Some(_), None) => Err(ReadBack::Missing),
+        (Some(digest), Some(value)) => {
+            let (_, found) = verify(key, value)?;
+            if found == digest { Ok(()) } else { Err(ReadBack::Stale) }
+        }
+    }
+}

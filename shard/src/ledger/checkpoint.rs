@@ -1,0 +1,165 @@
+//! The ledger written out pair by pair while events go on, and put back.
+//!
+//! ```text
+//! slot ─dirty?─▶ record ─▶ chunk ─▶ storage;  the slot keeps the record's digest
+//! ```
+//!
+//! Promises: a walk from beginning to end writes out every pair that was dirty when it began,
+//! whatever is applied between its steps; a step is bounded, however large a partition is. A ledger
+//! put back answers to the bit as the one that was written out, then and after the same events.
+//! Why a table that grows does not hide a pair: only growing moves pairs, so a walk that finds its
+//! table grown begins it again; what it has written is clean by then and costs a look.
+
+use super::SignalLedger;
+use crate::checkpoint::{Chunk, Key, PairRecord, RecordDigest, RecordFault, encode};
+use crate::limits::{BUCKETS, WALK_RECORDS_MAX, WALK_SLOTS_MAX};
+use crate::signal::hot::HotSignalState;
+use crate::{EntityHash, EntityId, Materializer, RoutedEvent, SignalId, Timestamp};
+use ebbtide_wal::Lsn;
+
+/// How far a checkpoint has come in a ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    table: usize,
+    slot: usize,
+    /// Slots the table had at the last step.
+    slots: usize,
+    finished: bool,
+    records_max: usize,
+    slots_max: usize,
+}
+
+impl Walk {
+    /// A walk at its beginning, with steps of the usual size.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self::in_steps_of(WALK_RECORDS_MAX, WALK_SLOTS_MAX)
+    }
+
+    pub(crate) fn in_steps_of(records_max: usize, slots_max: usize) -> Self {
+        Self { table: 0, slot: 0, slots: 0, finished: false, records_max, slots_max }
+    }
+
+    /// The next slot of a table that has `slots`; `None` behind the last.
+    fn next_slot(&mut self, slots: usize) -> Option<usize> {
+        if self.slots != slots {
+            (self.slot, self.slots) = (0, slots);
+        }
+        if self.slot == slots {
+            (self.table, self.slot) = (self.table + 1, 0);
+            return None;
+        }
+        self.slot += 1;
+        Some(self.slot - 1)
+    }
+}
+
+/// A pair as a checkpoint holds it.
+#[derive(Clone, Debug)]
+pub struct RestoredPair {
+    /// Whose it is.
+    pub entity: EntityId,
+    /// The keyed hash of the entity.
+    pub hash: EntityHash,
+    /// Of which signal type.
+    pub signal: SignalId,
+    /// Its state.
+    pub record: PairRecord,
+    /// Under which digest the storage holds the record; `None` if it does not, and the next
+    /// checkpoint has to write it.
+    pub saved: Option<RecordDigest>,
+}
+
+impl Materializer for SignalLedger {
+    #[inline]
+    fn on_event(&mut self, event: &RoutedEvent) {
+        self.apply_one(event);
+    }
+
+    fn checkpoint(&mut self, walk: &mut Walk, lsn: Lsn, numbers: &[u8]) -> Option<Chunk> {
+        if walk.finished {
+            return None;
+        }
+        let mut chunk = Chunk::new(lsn);
+        let mut looks = 0;
+        while walk.table < self.tables.len() {
+            if looks == walk.slots_max || chunk.puts().len() == walk.records_max {
+                return Some(chunk);
+            }
+            looks += 1;
+            let table = walk.table;
+            if let Some(slot) = walk.next_slot(self.tables[table].slots())
+                && self.tables[table].at_mut(slot).is_dirty()
+            {
+                self.write_out((table, slot), numbers, &mut chunk);
+            }
+        }
+        walk.finished = true;
+        chunk.set_last();
+        Some(chunk)
+    }
+
+    fn restore(&mut self, pair: &RestoredPair) -> Result<(), RecordFault> {
+        let &RestoredPair { entity, hash, signal, ref record, saved } = pair;
+        assert!(self.owns(hash), "a pair is restored in the shard that owns it");
+        let half_lives = self.schema.def(signal).half_lives().len();
+        if usize::from(record.half_lives) != half_lives {
+            return Err(RecordFault::HalfLives { count: record.half_lives });
+        }
+        let time = Timestamp(record.last_update);
+        let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
+        let table = self.table_of(&place);
+        let slot = self.find_or_take(table, &place);
+        let state = self.tables[table].at_mut(slot);
+        assert!(state.all_time() == 0, "a pair is restored once, and before its events");
+        state.restore(record.sums, record.all_time);
+        if record.saturated {
+            state.set_saturated();
+        }
+        if let Some(digest) = saved {
+            state.set_saved(digest.get());
+        }
+        let mut counts = [0; BUCKETS];
+        for &(position, count) in &record.counts {
+            counts[usize::from(position)] = count;
+        }
+        self.buckets.replace(state.buckets_mut(), time, &counts);
+        self.rank((table, slot), signal);
+        Ok(())
+    }
+}
+
+impl SignalLedger {
+    /// Puts the record of a slot's pair in the chunk, and its digest in the slot.
+    fn write_out(&mut self, (table, slot): (usize, usize), numbers: &[u8], chunk: &mut Chunk) {
+        let state = self.tables[table].at_mut(slot);
+        let half_lives = self.schema.def(state.signal()).half_lives().len();
+        let counts = self.buckets.counts(state.buckets(), state.last_update());
+        let record = PairRecord {
+            lsn: chunk.lsn().get(),
+            counts: (0..).zip(counts).filter(|&(_, count)| count > 0).collect(),
+            ..record_of(state, half_lives)
+        };
+        let key = Key::Pair { entity: state.entity(), number: numbers[state.signal().index()] };
+        let value = encode(key, &record).expect("the ledger keeps the rules of its records");
+        let digest = RecordDigest::of_value(&value).expect("a value ends with its digest");
+        chunk.put((key, value), RecordDigest::new(state.saved()), digest);
+        state.set_saved(digest.get());
+    }
+}
+
+/// What a record takes from the hot state.
+fn record_of(state: &HotSignalState, half_lives: usize) -> PairRecord {
+    PairRecord {
+        lsn: 0,
+        last_update: state.last_update().as_nanos(),
+        sums: state.sums(),
+        all_time: state.all_time(),
+        half_lives: u8::try_from(half_lives).expect("at most three half-lives"),
+        saturated: state.is_saturated(),
+        counts: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! A ledger written out and put back, against the one it came from, to the bit.
+
+use super::*;
+use crate::checkpoint::decode;
+use crate::limits::{HOUR_NS, MINUTE_NS, PARTITIONS};
+use crate::{PartitionKey, Schema, TopEntry};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+const SCHEMA: &str = r#"
+    [signals.delay]
+    half_lives = ["1s"]
+    [signals.view]
+    half_lives = ["1h", "24h", "7d"]
+    windows = ["5min", "1h", "24h", "7d"]
+    velocity = true
+"#;
+/// Stored numbers that are not the ids.
+const NUMBERS: [u8; 2] = [9, 4];
+
+type Stored = BTreeMap<Key, Vec<u8>>;
+
+fn key() -> PartitionKey {
+    PartitionKey::new([5; 16])
+}
+
+fn ledger(partitions: Range<usize>) -> SignalLedger {
+    SignalLedger::new(Arc::new(Schema::from_toml(SCHEMA).unwrap()), key(), partitions)
+}
+
+fn event(entity: u64, signal: u8, time: u64, weight: f64) -> RoutedEvent {
+    let (entity, signal, time) = (EntityId(entity), SignalId(signal), Timestamp(time));
+    RoutedEvent { entity, time, weight, hash: key().hash(entity), signal }
+}
+
+/// Takes a chunk in as a storage would, and checks what it says of itself.
+fn store(chunk: &Chunk, stored: &mut Stored) {
+    let mut change = crate::checkpoint::SetDigest::default();
+    let mut new = 0;
+    for (key, value) in chunk.puts() {
+        let old = stored.insert(*key, value.clone());
+        new += u64::from(old.is_none());
+        change = change.without(old.as_deref().and_then(RecordDigest::of_value));
+        change = change.with(RecordDigest::of_value(value).unwrap());
+    }
+    assert_eq!((chunk.change(), chunk.new_records()), (change, new));
+}
+
+/// A checkpoint in small steps, with `meanwhile` before each.
+fn write_out(
+    ledger: &mut SignalLedger,
+    stored: &mut Stored,
+    mut meanwhile: impl FnMut(&mut SignalLedger),
+) {
+    let mut walk = Walk::in_steps_of(7, 300);
+    while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::new(77), &NUMBERS) {
+        assert!(chunk.puts().len() <= 7);
+        store(&chunk, stored);
+        assert_eq!(chunk.is_last(), walk.finished);
+        meanwhile(ledger);
+    }
+    assert!(ledger.checkpoint(&mut walk, Lsn::new(78), &NUMBERS).is_none());
+}
+
+fn put_back(stored: &Stored, ledgers: &mut [SignalLedger]) {
+    for (stored_key, value) in stored {
+        let &Key::Pair { entity, number } = stored_key else { panic!("{stored_key} is no pair") };
+        let (record, digest) = decode::<PairRecord>(*stored_key, value).unwrap();
+        assert_eq!(record.lsn, 77);
+        let signal = NUMBERS.iter().position(|&known| known == number).unwrap();
+        let signal = SignalId(u8::try_from(signal).unwrap());
+        let pair =
+            RestoredPair { entity, hash: key().hash(entity), signal, record, saved: Some(digest) };
+        let owner = ledgers.iter_mut().find(|ledger| ledger.owns(pair.hash)).unwrap();
+        owner.restore(&pair).unwrap();
+    }
+}
+
+/// Everything a ledger answers, with scores as bits.
+fn answers(ledgers: &[SignalLedger], now: Timestamp) -> Vec<String> {
+    let mut all: Vec<_> = ledgers
+        .iter()
+        .flat_map(|ledger| ledger.iter(now))
+        .map(|(entity, signal, reading)| {
+            let bits: Vec<_> = reading.scores().iter().map(|score| score.to_bits()).collect();
+            format!("{entity} {signal:?} {bits:?} {reading:?}")
+        })
+        .collect();
+    all.sort_unstable();
+    for (signal, half_life) in [(0, 0), (1, 0), (1, 1), (1, 2)] {
+        let candidates =
+            |ledger: &SignalLedger| ledger.top_candidates(SignalId(signal), half_life, now);
+        let mut top: Vec<_> = ledgers.iter().flat_map(candidates).collect();
+        TopEntry::keep_best(&mut top, 128);
+        all.push(format!("{top:?}"));
+    }
+    all
+}
+
+fn time() -> impl Strategy<Value = u64> {
+    let year = 365 * 24 * HOUR_NS;
+    prop_oneof![
+        1 => Just(0),
+        4 => 40 * year..40 * year + 3 * MINUTE_NS,
+        4 => 40 * year..40 * year + 8 * 24 * HOUR_NS,
+        2 => 20 * year..41 * year,
+        1 => 0..u64::MAX,
+    ]
+}
+
+fn events(most: usize) -> impl Strategy<Value = Vec<RoutedEvent>> {
+    let event =
+        (0..300u64, 0..2u8, time(), 0..1000u32).prop_map(|(entity, signal, time, weight)| {
+            event(entity, signal, time, f64::from(weight) / 8.0)
+        });
+    prop::collection::vec(event, 1..most)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_ledger_put_back_answers_to_the_bit_then_and_later(
+        before in events(1200),
+        between in events(300),
+        after in events(600),
+        now in time(),
+        cut in 1..PARTITIONS,
+    ) {
+        let mut whole = [ledger(0..PARTITIONS)];
+        let mut stored = Stored::new();
+        whole[0].apply_batch(&before);
+        write_out(&mut whole[0], &mut stored, |_| ());
+        // The second checkpoint is of what changed.
+        whole[0].apply_batch(&between);
+        write_out(&mut whole[0], &mut stored, |_| ());
+        prop_assert_eq!(stored.len(), whole[0].pairs());
+
+        let mut parts = [ledger(0..cut), ledger(cut..PARTITIONS)];
+        put_back(&stored, &mut parts);
+        for now in [Timestamp(now), Timestamp::MAX] {
+            prop_assert_eq!(answers(&whole, now), answers(&parts, now));
+        }
+        // Nothing is dirty that is saved.
+        let mut unsaved = Stored::new();
+        for part in &mut parts {
+            write_out(part, &mut unsaved, |_| ());
+        }
+        prop_assert!(unsaved.is_empty());
+        for event in &after {
+            whole[0].on_event(event);
+            parts[usize::from(event.hash.partition() >= cut)].on_event(event);
+        }
+        prop_assert_eq!(answers(&whole, Timestamp(now)), answers(&parts, Timestamp(now)));
+        prop_assert_eq!(answers(&whole, Timestamp::MAX), answers(&parts, Timestamp::MAX));
+        // Both write the same records now.
+        let (mut from_whole, mut from_parts) = (stored.clone(), stored);
+        write_out(&mut whole[0], &mut from_whole, |_| ());
+        for part in &mut parts {
+            write_out(part, &mut from_parts, |_| ());
+        }
+        prop_assert_eq!(from_whole, from_parts);
+    }
+}
+
+/// Entities of one partition, so that its table grows while it is written out.
+fn crowd(count: usize) -> Vec<u64> {
+    (0..).filter(|&entity| key().hash(EntityId(entity)).partition() == 3).take(count).collect()
+}
+
+#[test]
+fn every_pair_dirty_at_the_beginning_is_written_out_whatever_grows_meanwhile() {
+    let mut ledger = ledger(0..8);
+    let crowd = crowd(400);
+    let (first, mut later) = (&crowd[..40], crowd[40..].iter());
+    for &entity in first {
+        ledger.on_event(&event(entity, 1, 5, 1.0));
+    }
+    let mut stored = Stored::new();
+    write_out(&mut ledger, &mut stored, |ledger| {
+        // Each step meets a table that has grown, or is about to.
+        for &entity in later.by_ref().take(25) {
+            ledger.on_event(&event(entity, 1, 6, 1.0));
+        }
+    });
+    for &entity in first {
+        assert!(stored.contains_key(&Key::Pair { entity: EntityId(entity), number: NUMBERS[1] }));
+    }
+    // What came meanwhile is dirty still, or written out already.
+    later.for_each(|&entity| ledger.on_event(&event(entity, 1, 6, 1.0)));
+    write_out(&mut ledger, &mut stored, |_| ());
+    assert_eq!(stored.len(), ledger.pairs());
+}
+
+#[test]
+fn a_walk_writes_what_has_changed_and_nothing_else() {
+    let mut ledger = ledger(0..PARTITIONS);
+    for entity in 0..2000 {
+        ledger.on_event(&event(entity, 1, 5, 1.0));
+    }
+    let mut stored = Stored::new();
+    write_out(&mut ledger, &mut stored, |_| ());
+    assert_eq!(stored.len(), 2000);
+    ledger.on_event(&event(7, 1, 6, 1.0));
+    let mut changed = Stored::new();
+    let mut walk = Walk::begin();
+    while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::new(79), &NUMBERS) {
+        assert_eq!(chunk.new_records(), 0);
+        changed.extend(chunk.puts().iter().cloned());
+    }
+    assert_eq!(changed.len(), 1);
+    assert_ne!(changed.values().next(), stored.get(changed.keys().next().unwrap()));
+}
+
+#[test]
+fn counters_at_their_end_are_put_back_and_stay_there() {
+    let mut full = ledger(0..PARTITIONS);
+    full.on_event(&event(1, 1, 0, 1.0));
+    let hash = key().hash(EntityId(1));
+    let state = full.tables[hash.partition()].get_mut(hash, EntityId(1), SignalId(1)).unwrap();
+    state.set_all_time(u64::MAX);
+    full.on_event(&event(1, 1, 0, 1.0));
+    let mut stored = Stored::new();
+    write_out(&mut full, &mut stored, |_| ());
+    let mut back = [ledger(0..PARTITIONS)];
+    put_back(&stored, &mut back);
+    let reading = back[0].read(hash, EntityId(1), SignalId(1), Timestamp(0)).unwrap();
+    assert_eq!((reading.all_time, reading.saturated), (u64::MAX, true));
+}
+
+#[test]
+fn a_candidate_that_has_sunk_to_zero_is_none_before_and_after() {
+    let mut sunk = [ledger(0..PARTITIONS)];
+    for (time, weight) in [(0, 5.0), (HOUR_NS, 0.0)] {
+        sunk[0].on_event(&event(1, 0, time, weight));
+        sunk[0].on_event(&event(2, 0, time, 5.0));
+    }
+    let now = Timestamp(HOUR_NS);
+    let top = sunk[0].top_candidates(SignalId(0), 0, now);
+    assert_eq!(top.iter().map(|entry| entry.entity).collect::<Vec<_>>(), [EntityId(2)]);
+    let mut stored = Stored::new();
+    write_out(&mut sunk[0], &mut stored, |_| ());
+    let mut back = [ledger(0..PARTITIONS)];
+    put_back(&stored, &mut back);
+    assert_eq!(answers(&sunk, now), answers(&back, now));
+}
+
+#[test]
+fn a_record_of_another_schema_is_refused() {
+    let mut ledger = ledger(0..PARTITIONS);
+    let entity = EntityId(1);
+    let record = PairRecord {
+        lsn: 1,
+        last_update: 2,
+        sums: [1.0; 3],
+        all_time: 1,
+        half_lives: 2,
+        saturated: false,
+        counts: Vec::new(),
+    };
+    let pair =
+        RestoredPair { entity, hash: key().hash(entity), signal: SignalId(1), record, saved: None };
+    assert_eq!(ledger.restore(&pair), Err(RecordFault::HalfLives { count: 2 }));
+    let mut pair = pair;
+    pair.record.half_lives = 3;
+    assert_eq!(ledger.restore(&pair), Ok(()));
+    // Without a saved record it is dirty.
+    let mut stored = Stored::new();
+    write_out(&mut ledger, &mut stored, |_| ());
+    assert_eq!(stored.len(), 1);
+}
