@@ -279,7 +279,7 @@ mod tests {
         let signals: HashSet<u8> = events.iter().map(|event| event.signal).collect();
         assert_eq!(signals, HashSet::from([0, 1]));
         let weights: HashSet<u64> = events.iter().map(|event| whole(event.weight * 4.0)).collect();
-        assert_eq!(weights, (0..=16).collect());
+        assert_eq!(weights, (0..=16).collect::<HashSet<u64>>());
         assert!(events.iter().all(|event| event.id.is_none()), "no duplicates, no ids");
     }
 }
