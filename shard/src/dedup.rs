@@ -97,6 +97,12 @@ pub struct UnsavedIds {
     pub ids: Vec<(EntityHash, u128)>,
 }
 
+impl std::fmt::Debug for RecentIds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecentIds").field("keys", &self.len()).finish_non_exhaustive()
+    }
+}
+
 impl Default for RecentIds {
     fn default() -> Self {
         Self::new()

@@ -76,6 +76,8 @@ pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
 pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
 /// Records written before they are read back. Bounds the memory of their list.
 pub const UNREAD_RECORDS_MAX: usize = 1 << 16;
+/// Parts of a checkpoint that a shard keeps until the log is durable up to them.
+pub const SAVE_PARTS_WAITING_MAX: usize = 4;
 
 const _: () = {
     assert!(PARTITIONS == 1 << PARTITION_BITS);

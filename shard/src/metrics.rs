@@ -67,6 +67,8 @@ counters! {
     queue_depth,
     /// The most events ever seen waiting.
     queue_depth_max,
+    /// Bytes of the log's files.
+    wal_file_bytes,
     /// Pairs of entity and signal type held.
     pairs,
     /// Bytes of state held.

@@ -8,6 +8,8 @@ use crate::lane::{EventInbox, RequestInbox};
 use crate::local::LocalShard;
 use crate::metrics::ShardCounters;
 use crate::primitives::{AtomicBool, AtomicU8, Mutex, Ordering, fence, lock};
+use crate::saving::SaveSink;
+use ebbtide_wal::CheckpointNote;
 use std::sync::{Arc, OnceLock};
 
 /// A shard answers no more.
@@ -39,6 +41,10 @@ pub enum Mail {
     Requests(RequestInbox),
     /// Something to do with the shard's state at hand.
     Visit(Box<dyn FnOnce(&LocalShard<'_>) + Send>),
+    /// Hand out what changed since the last checkpoint.
+    Checkpoint(Box<dyn SaveSink>),
+    /// A checkpoint became durable: the log need not keep what it covers.
+    Note(CheckpointNote),
     /// Take what is in the rings, then end.
     Close,
     /// Panic, so that a test can see what becomes of everyone else.
@@ -218,6 +224,8 @@ impl std::fmt::Debug for Mail {
             Self::Events(_) => "Events",
             Self::Requests(_) => "Requests",
             Self::Visit(_) => "Visit",
+            Self::Checkpoint(_) => "Checkpoint",
+            Self::Note(_) => "Note",
             Self::Close => "Close",
             #[cfg(feature = "test-util")]
             Self::Panic => "Panic",

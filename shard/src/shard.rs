@@ -22,6 +22,7 @@ use crate::local::LocalShard;
 use crate::port::{Mail, ShardDown, ShardPort};
 use crate::record;
 use crate::request::{Reply, Request};
+use crate::saving::{Saved, Saving};
 use crate::source::SourceTable;
 pub use duplicates::dedup_key;
 use ebbtide_wal::{AppendError, Lsn, WalWriter};
@@ -67,6 +68,8 @@ pub struct Shard<W> {
     /// Mail taken and not yet opened. Kept here, so that a panic on the way does not throw it away
     /// before the shard is known to have failed.
     mail: VecDeque<Mail>,
+    /// The checkpoint under way.
+    saving: Option<Saving>,
     closing: bool,
 }
 
@@ -88,6 +91,7 @@ impl<W: WalWriter> Shard<W> {
             blocked: false,
             requests: Vec::new(),
             mail: VecDeque::new(),
+            saving: None,
             closing: false,
         }
     }
@@ -187,9 +191,10 @@ impl<W: WalWriter> Shard<W> {
         let mail = self.open_mail()?;
         let took = self.take_events()?;
         let requests = self.answer_requests();
+        let saved = self.save();
         self.acknowledge();
         let gone = self.forget_finished();
-        if mail + took.slots + requests + gone > 0 {
+        if mail + took.slots + requests + saved + gone > 0 {
             self.publish_counters(took, requests);
             return Ok(Turn::Busy);
         }
@@ -218,6 +223,7 @@ impl<W: WalWriter> Shard<W> {
     pub fn has_work(&self) -> bool {
         let takes = |lane: &Lane| !self.blocked && lane.inbox.waiting() > 0;
         self.port.has_mail()
+            || self.saving.as_ref().is_some_and(|saving| saving.has_work(self.log_durable()))
             || self.events.iter().any(|lane| takes(lane) || lane.inbox.is_finished())
             || self.requests.iter().any(|lane| lane.has_request() || lane.is_finished())
     }
@@ -248,12 +254,45 @@ impl<W: WalWriter> Shard<W> {
                     let Intake { ledger, sources, .. } = &self.intake;
                     visit(&LocalShard::new(self.port.shard(), ledger, sources));
                 }
-                Mail::Close => self.closing = true,
+                Mail::Checkpoint(sink) => {
+                    let appended = self.intake.wal.watermarks().appended;
+                    self.saving = Some(Saving::begin(appended, sink));
+                }
+                Mail::Note(note) => {
+                    // A log that can take no more notes keeps what it has, which harms nobody.
+                    let _kept = self.intake.wal.note_checkpoint(note);
+                }
+                Mail::Close => {
+                    self.closing = true;
+                    // The log has it all; what was handed out already stays saved.
+                    self.saving = None;
+                }
                 #[cfg(feature = "test-util")]
                 Mail::Panic => panic!("a test asked shard {} to panic", self.port.shard()),
             }
         }
         Ok(count)
+    }
+
+    /// Goes a step with the checkpoint under way, and says whether there was one to go.
+    fn save(&mut self) -> usize {
+        let log = self.intake.wal.watermarks();
+        let durable = self.log_durable();
+        let Some(saving) = self.saving.as_mut().filter(|saving| saving.has_work(durable)) else {
+            return 0;
+        };
+        let Intake { ledger, sources, duplicates, numbers, .. } = &mut self.intake;
+        let state = Saved { ledger, sources, ids: &mut duplicates.recent, numbers };
+        if !saving.step(state, log.appended, durable) {
+            self.saving = None;
+        }
+        1
+    }
+
+    /// Up to where the log is durable; a shard that keeps none has nothing to wait for.
+    fn log_durable(&self) -> Lsn {
+        let log = self.intake.wal.watermarks();
+        log.durable.unwrap_or(log.appended)
     }
 
     fn take_events(&mut self) -> Result<Took, TurnError> {
@@ -301,6 +340,7 @@ impl<W: WalWriter> Shard<W> {
         counters.duplicates_by_content.add(took.duplicates_by_content);
         counters.batch_events_max.raise(took.slots);
         counters.requests_answered.add(requests);
+        counters.wal_file_bytes.put(self.intake.wal.file_bytes());
         counters.pairs.set(self.intake.ledger.pairs());
         counters.memory_bytes.set(self.intake.memory_bytes());
         counters.producers.set(self.events.len());

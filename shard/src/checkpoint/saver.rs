@@ -32,6 +32,9 @@ pub struct Opening {
     /// The signal types the store ever had, by their stored numbers: those of the last opening, and
     /// new ones behind them.
     pub signal_names: Vec<String>,
+    /// The logs that must be there from now on, and up to where each is covered: those of before,
+    /// without those that are gone, and new ones.
+    pub covered: Vec<(u32, u64)>,
 }
 
 /// A finished checkpoint.
@@ -159,6 +162,12 @@ impl<S: StorageEngine> Saver<S> {
         self.others.keys().copied()
     }
 
+    /// The storage, to read it.
+    #[must_use]
+    pub const fn storage(&self) -> &S {
+        &self.storage
+    }
+
     /// The storage, to close it.
     #[must_use]
     pub fn into_storage(self) -> S {
@@ -176,11 +185,11 @@ impl<S: StorageEngine> Saver<S> {
     ///
     /// If the opening is not later than the last, or gives a number another name.
     pub fn note_opening(&mut self, opening: Opening) -> Result<(), SaveError> {
-        let Opening { number, schema_toml, signal_names } = opening;
+        let Opening { number, schema_toml, signal_names, covered } = opening;
         assert!(number > self.meta.openings, "openings are numbered upwards");
         assert!(signal_names.starts_with(&self.meta.signal_names), "a number keeps its name");
         let meta = self.meta.clone();
-        let meta = MetaRecord { openings: number, schema_toml, signal_names, ..meta };
+        let meta = MetaRecord { openings: number, schema_toml, signal_names, covered, ..meta };
         self.write(Batch::default(), meta)?;
         self.flush()
     }

@@ -29,9 +29,9 @@ fn ledger() -> SignalLedger {
     SignalLedger::new(Arc::new(Schema::from_toml(SCHEMA).unwrap()), key(), 0..PARTITIONS)
 }
 
-fn opening(number: u64) -> Opening {
+fn opening(number: u64, covered: Vec<(u32, u64)>) -> Opening {
     let signal_names = NAMES.map(str::to_owned).to_vec();
-    Opening { number, schema_toml: SCHEMA.into(), signal_names }
+    Opening { number, schema_toml: SCHEMA.into(), signal_names, covered }
 }
 
 /// Shards with logs that lose nothing; events go to all that ever happened, in order.
@@ -176,7 +176,7 @@ fn found(storage: &MemoryStorage) -> Result<(Found, Loaded), LoadError> {
 /// finished, and the storage as it is after the first failure.
 fn three_checkpoints(world: &mut World, mut storage: MemoryStorage) -> (u64, MemoryStorage) {
     let mut done = 0;
-    let Ok(mut saver) = Saver::create(&mut storage, STORE, opening(1)) else {
+    let Ok(mut saver) = Saver::create(&mut storage, STORE, opening(1, Vec::new())) else {
         return (done, storage);
     };
     for _ in 0..3 {
@@ -212,8 +212,9 @@ fn assert_recovery(world: &World, left: MemoryStorage, done: u64) {
 
     let mut left = left;
     let (openings, lsns) = (loaded.meta.openings, world.lsns());
+    let covered = loaded.meta.covered.clone();
     let (mut saver, mut ledger) = (Saver::resume(&mut left, loaded), ledger);
-    saver.note_opening(opening(openings + 1)).unwrap();
+    saver.note_opening(opening(openings + 1, covered)).unwrap();
     let (mut walk, lsn) = (Walk::begin(), lsns.iter().map(|&(_, lsn)| lsn).max().unwrap());
     while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::new(lsn), &NUMBERS) {
         saver.commit(chunk).unwrap();
@@ -249,7 +250,7 @@ fn a_checkpoint_that_fails_at_any_operation_leaves_a_state_that_recovers() {
 
 fn saved() -> (World, MemoryStorage, CheckpointDone) {
     let (mut world, mut storage) = (World::new(), MemoryStorage::new());
-    let mut saver = Saver::create(&mut storage, STORE, opening(1)).unwrap();
+    let mut saver = Saver::create(&mut storage, STORE, opening(1, Vec::new())).unwrap();
     world.record(40);
     let done = world.checkpoint(&mut saver).unwrap();
     (world, storage, done)
@@ -284,7 +285,10 @@ fn a_finished_checkpoint_says_what_it_holds() {
 #[test]
 fn a_second_store_is_not_made_over_the_first() {
     let (_, storage, _) = saved();
-    assert!(matches!(Saver::create(storage, STORE, opening(1)), Err(SaveError::Exists)));
+    assert!(matches!(
+        Saver::create(storage, STORE, opening(1, Vec::new())),
+        Err(SaveError::Exists)
+    ));
 }
 
 #[test]
@@ -434,7 +438,7 @@ fn a_long_checkpoint_is_read_back_on_the_way() {
     }
     let about = Key::Pair { entity: EntityId(17), number: 1 };
     let storage = Liar { storage: MemoryStorage::new(), about };
-    let mut saver = Saver::create(storage, STORE, opening(1)).unwrap();
+    let mut saver = Saver::create(storage, STORE, opening(1, Vec::new())).unwrap();
     let mut walk = Walk::begin();
     let mut chunks = std::iter::from_fn(|| ledger.checkpoint(&mut walk, Lsn::new(count), &NUMBERS));
     let found = ReadBack::Missing;

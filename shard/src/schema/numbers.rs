@@ -96,6 +96,12 @@ impl SignalNumbers {
         Ok((Self { by_signal, by_number }, names))
     }
 
+    /// The stored numbers of all signal types of the schema, by their ids.
+    #[must_use]
+    pub fn by_signal(&self) -> &[u8] {
+        &self.by_signal
+    }
+
     /// The stored number of a signal type.
     ///
     /// # Panics

@@ -6,10 +6,11 @@ use crate::limits::{EVENT_RING_SLOTS, PARTITIONS};
 use crate::port::Gate;
 use crate::record::{Batch, BatchForm, EVENT_BYTES, decode_batch};
 use crate::{EntityId, PartitionKey, RoutedEvent, Schema, SignalId, Timestamp};
-use ebbtide_wal::{NoWal, Pressure, Watermarks};
+use ebbtide_wal::{CheckpointNote, NoWal, NoteError, Pressure, Watermarks};
 use std::task::{Context, Poll, Waker};
 
 mod levels;
+mod saving;
 mod sources;
 
 const SIGNAL: SignalId = SignalId(0);
@@ -71,6 +72,8 @@ struct HandWal {
     failure: Option<AppendError>,
     /// What it was given: the bytes and the number of records of each batch.
     batches: Vec<(Vec<u8>, u32)>,
+    /// The checkpoints it was told of.
+    notes: Vec<CheckpointNote>,
     log: Watermarks,
 }
 
@@ -78,7 +81,7 @@ impl HandWal {
     fn with_room(room: usize) -> Self {
         let none = Some(Lsn::NONE);
         let log = Watermarks { appended: Lsn::NONE, written: none, durable: none };
-        Self { room, failure: None, batches: Vec::new(), log }
+        Self { room, failure: None, batches: Vec::new(), notes: Vec::new(), log }
     }
 
     fn move_on(&mut self, written: u64, durable: u64) {
@@ -113,6 +116,15 @@ impl WalWriter for HandWal {
 
     fn room(&self) -> usize {
         if self.failure.is_none() { self.room } else { 0 }
+    }
+
+    fn note_checkpoint(&mut self, note: CheckpointNote) -> Result<(), NoteError> {
+        self.notes.push(note);
+        Ok(())
+    }
+
+    fn file_bytes(&self) -> u64 {
+        0
     }
 }
 

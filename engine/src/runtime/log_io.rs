@@ -1,0 +1,179 @@
+//! What performs a shard's log I/O beside its turns.
+//!
+//! Promises: a turn never waits for the disk; answers ring the shard's doorbell; a log that rests
+//! is asked for its watermark frame, one that lacks space is asked to try again.
+//! Invariants: one log, one driver, one shard; the driver outlives the log's last request.
+//! Not here: what the log asks for (`ebbtide_wal::Log`), executors ([`super::uring`]).
+
+use ebbtide_shard::ShardPort;
+use ebbtide_wal::limits::{IDLE_WATERMARK_US, SPACE_RETRY_MS};
+use ebbtide_wal::{IoTasks, IoThreads, Log, Lsn, NoWal, WalWriter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often a sleeping shard looks around unasked: a belt beside the braces of the wake protocol.
+pub(super) const TICK: Duration = Duration::from_millis(250);
+
+/// How long a log rests before a watermark frame vouches for its last group.
+const IDLE_WATERMARK: Duration = Duration::from_micros(IDLE_WATERMARK_US);
+/// How often a log without space is told to try again.
+const SPACE_RETRY: Duration = Duration::from_millis(SPACE_RETRY_MS);
+
+/// The part of a shard's loop that concerns its log.
+pub(super) trait LogDriver<W: WalWriter> {
+    /// Takes answers and sends requests; never waits.
+    fn pump(&mut self, wal: &mut W);
+
+    /// Why the log can go on no more, if so.
+    fn failure(&self, wal: &W) -> Option<String>;
+
+    /// Whether an answer came since the last [`LogDriver::pump`].
+    fn has_answer(&self) -> bool;
+
+    /// How long the shard may sleep before it should call [`LogDriver::look_around`].
+    fn patience(&self, wal: &W) -> Duration;
+
+    /// Does what time brings: a watermark frame for a log at rest, another try for space.
+    fn look_around(&mut self, wal: &mut W);
+
+    /// Asks for the log's orderly end; says whether it has come.
+    fn close(&mut self, wal: &mut W) -> bool;
+
+    /// Lets go of what performs the I/O, after its last request.
+    async fn stop(self);
+}
+
+/// For a shard that keeps no log.
+pub(super) struct NoLog;
+
+impl LogDriver<NoWal> for NoLog {
+    fn pump(&mut self, _: &mut NoWal) {}
+
+    fn failure(&self, _: &NoWal) -> Option<String> {
+        None
+    }
+
+    fn has_answer(&self) -> bool {
+        false
+    }
+
+    fn patience(&self, _: &NoWal) -> Duration {
+        TICK
+    }
+
+    fn look_around(&mut self, _: &mut NoWal) {}
+
+    fn close(&mut self, _: &mut NoWal) -> bool {
+        true
+    }
+
+    async fn stop(self) {}
+}
+
+/// Who performs the I/O of a log.
+pub(super) enum Lanes {
+    /// Two threads.
+    Threads(IoThreads),
+    /// Two tasks of the shard's executor; what waits for their end.
+    Tasks(IoTasks, std::pin::Pin<Box<dyn Future<Output = ()>>>),
+}
+
+/// Tells a shard that its log has an answer.
+#[derive(Clone)]
+pub(super) struct Answer {
+    there: Arc<AtomicBool>,
+    port: Arc<ShardPort>,
+}
+
+impl Answer {
+    pub(super) fn to(port: &Arc<ShardPort>) -> Self {
+        Self { there: Arc::default(), port: Arc::clone(port) }
+    }
+
+    /// Rings the shard.
+    pub(super) fn tell(&self) {
+        self.there.store(true, Ordering::Release);
+        self.port.doorbell().ring();
+    }
+}
+
+/// For a shard with a log.
+pub(super) struct LogIo {
+    lanes: Lanes,
+    answer: Answer,
+    /// How far the log is durable, and since when.
+    durable: (Option<Lsn>, Instant),
+    /// What was durable when the log was last told that it rests.
+    rested_at: Option<Lsn>,
+    /// When it was last told that space may be back.
+    space_tried: Instant,
+}
+
+impl LogIo {
+    pub(super) fn new(lanes: Lanes, answer: Answer) -> Self {
+        let now = Instant::now();
+        Self { lanes, answer, durable: (None, now), rested_at: None, space_tried: now }
+    }
+}
+
+impl LogDriver<Log> for LogIo {
+    fn pump(&mut self, log: &mut Log) {
+        // Before the answers are taken: one that comes meanwhile is seen next time.
+        self.answer.there.store(false, Ordering::Relaxed);
+        let answered = match &mut self.lanes {
+            Lanes::Threads(io) => io.pump(log),
+            Lanes::Tasks(io, _) => io.pump(log),
+        };
+        let durable = log.watermarks().durable;
+        if answered && durable != self.durable.0 {
+            self.durable = (durable, Instant::now());
+        }
+    }
+
+    fn failure(&self, log: &Log) -> Option<String> {
+        log.poison().map(|fault| format!("its log failed: {fault}"))
+    }
+
+    fn has_answer(&self) -> bool {
+        self.answer.there.load(Ordering::Acquire)
+    }
+
+    fn patience(&self, log: &Log) -> Duration {
+        if self.durable.0 != self.rested_at {
+            IDLE_WATERMARK.saturating_sub(self.durable.1.elapsed())
+        } else if log.space_fault().is_some() {
+            SPACE_RETRY
+        } else {
+            TICK
+        }
+    }
+
+    fn look_around(&mut self, log: &mut Log) {
+        if self.durable.0 != self.rested_at && self.durable.1.elapsed() >= IDLE_WATERMARK {
+            self.rested_at = self.durable.0;
+            log.rest();
+        }
+        if log.space_fault().is_some()
+            && self.space_tried.elapsed() >= SPACE_RETRY
+        {
+            self.space_tried = Instant::now();
+            log.retry_space();
+        }
+    }
+
+    fn close(&mut self, log: &mut Log) -> bool {
+        log.close();
+        log.is_closed()
+    }
+
+    async fn stop(self) {
+        match self.lanes {
+            Lanes::Threads(io) => io.stop(),
+            Lanes::Tasks(io, ended) => {
+                drop(io);
+                ended.await;
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The lock: one process, and in it one engine, at a time.
+//!
+//! Promises: held from before anything is read until the last file is closed; the kernel lets go
+//! of it when the process ends, whatever way. The file stays empty, so it cannot be damaged.
+//! Fails by: [`StoreError::AlreadyOpen`], with the process that holds it where the kernel tells.
+//! Not here: network file systems, whose locks may be local to one host.
+
+use super::StoreError;
+use super::files::{self, StoreFiles};
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
+
+/// A held lock; dropping it lets go.
+#[derive(Debug)]
+pub(crate) struct StoreLock {
+    _file: File,
+}
+
+impl StoreLock {
+    /// Takes the lock of the store at `files`.
+    pub(crate) fn take(files: &StoreFiles) -> Result<Self, StoreError> {
+        let path = files.lock();
+        let file = files::open_lock(&path)?;
+        files::check_private(&path, false)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                let pid = holder(&file);
+                Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid })
+            }
+            Err(TryLockError::Error(error)) => Err(files::failed("locking", &path)(error)),
+        }
+    }
+}
+
+/// The process that holds the lock, as the kernel's list of locks has it.
+fn holder(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131074 0 EOF
+    let of_line = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let place = fields.get(5)?.rsplit(':').next()?;
+        (*fields.get(1)? == "FLOCK" && place == inode).then(|| fields.get(4)?.parse().ok())?
+    };
+    locks.lines().find_map(of_line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_is_refused_and_told_who_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StoreFiles::new(folder.path());
+        let held = StoreLock::take(&files).unwrap();
+        let refused = StoreLock::take(&files).unwrap_err();
+        let StoreError::AlreadyOpen { pid, .. } = refused else { panic!("{refused}") };
+        // Some containers hide the list of locks.
+        assert!(pid.is_none() || pid == Some(std::process::id()));
+        assert_eq!(fs::metadata(files.lock()).unwrap().len(), 0);
+        drop(held);
+        StoreLock::take(&files).unwrap();
+    }
+}

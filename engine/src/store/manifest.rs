@@ -1,0 +1,161 @@
+//! The manifest: who a store is. Written once, last of all when a store is made.
+//!
+//! ```text
+//! offset  0            8            12      16            32                 48      96
+//!         | "EBBTIDE\0" | format u32 | zero | store id 16 | partition key 16 | zero | BLAKE3 32 |
+//! ```
+//!
+//! Promises: a directory with a manifest is a whole store; the manifest never changes, so no crash
+//! can tear it. A flipped bit is told from a newer format.
+//! Invariants: [`MANIFEST_BYTES`] bytes; all but the hash itself are under the hash.
+//! Fails by: [`StoreError`]. Not here: the schema, which may change: it stands in the checkpoint.
+//! Source: none.
+
+use super::StoreError;
+use super::files::{self, StoreFiles};
+use ebbtide_shard::PartitionKey;
+use ebbtide_wal::StoreId;
+
+/// The format this version writes, and the newest it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+const MANIFEST_BYTES: usize = 128;
+const MAGIC: &[u8; 8] = b"EBBTIDE\0";
+const FORMAT_AT: usize = 8;
+const STORE_AT: usize = 16;
+const KEY_AT: usize = 32;
+const HASH_AT: usize = 96;
+const CONTEXT: &str = "ebbtide manifest v1";
+
+const _: () = {
+    assert!(HASH_AT + 32 == MANIFEST_BYTES);
+    assert!(KEY_AT + 16 <= HASH_AT);
+};
+
+/// A store's identity.
+#[derive(Clone, Copy)]
+pub(crate) struct Manifest {
+    /// Random; logs and checkpoints carry it, so that files of two stores cannot be mixed up.
+    pub(crate) store: StoreId,
+    key: [u8; 16],
+}
+
+impl Manifest {
+    /// The identity of a new store.
+    pub(crate) fn random() -> Result<Self, StoreError> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| StoreError::Random { why: e.to_string() })?;
+        Ok(Self { store: StoreId(half(&bytes, 0)), key: half(&bytes, 16) })
+    }
+
+    /// The key entities are hashed under.
+    pub(crate) fn partition_key(&self) -> PartitionKey {
+        PartitionKey::new(self.key)
+    }
+
+    /// The manifest of the store at `files`; `None` if there is none.
+    pub(crate) fn read(files: &StoreFiles) -> Result<Option<Self>, StoreError> {
+        let path = files.manifest();
+        let Some(bytes) = files::read_short(&path, MANIFEST_BYTES)? else { return Ok(None) };
+        Self::decode(&bytes).map(Some).map_err(|fault| match fault {
+            Fault::Damaged(what) => StoreError::ManifestDamaged { path, what },
+            Fault::Newer(found) => StoreError::UnsupportedFormat { path, found, newest: FORMAT },
+        })
+    }
+
+    /// Makes the store at `files` exist.
+    pub(crate) fn write(&self, files: &StoreFiles) -> Result<(), StoreError> {
+        files::put_in_place(&files.manifest(), &self.encode())
+    }
+
+    fn encode(&self) -> [u8; MANIFEST_BYTES] {
+        let mut bytes = [0; MANIFEST_BYTES];
+        bytes[..FORMAT_AT].copy_from_slice(MAGIC);
+        bytes[FORMAT_AT..FORMAT_AT + 4].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[STORE_AT..KEY_AT].copy_from_slice(&self.store.0);
+        bytes[KEY_AT..KEY_AT + 16].copy_from_slice(&self.key);
+        let hash = hash(&bytes[..HASH_AT]);
+        bytes[HASH_AT..].copy_from_slice(&hash);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        let word = bytes.get(FORMAT_AT..FORMAT_AT + 4).and_then(|word| word.try_into().ok());
+        let Some(format) = word.map(u32::from_le_bytes) else {
+            return Err(Fault::Damaged("it is too short"));
+        };
+        let Ok(bytes) = <&[u8; MANIFEST_BYTES]>::try_from(bytes) else {
+            let newer = bytes.starts_with(MAGIC) && format > FORMAT;
+            return Err(if newer { Fault::Newer(format) } else { Fault::Damaged("its length") });
+        };
+        let mut as_ours = *bytes;
+        as_ours[FORMAT_AT..FORMAT_AT + 4].copy_from_slice(&FORMAT.to_le_bytes());
+        let ours = hash(&as_ours[..HASH_AT])[..] == bytes[HASH_AT..];
+        match (ours, format) {
+            (true, FORMAT) => {
+                Ok(Self { store: StoreId(half(bytes, STORE_AT)), key: half(bytes, KEY_AT) })
+            }
+            // Whole but for the number: that is a flipped bit, not a newer version.
+            (true, _) => Err(Fault::Damaged("its format number")),
+            (false, newer) if newer > FORMAT && bytes.starts_with(MAGIC) => {
+                Err(Fault::Newer(newer))
+            }
+            (false, _) => Err(Fault::Damaged("its hash does not match")),
+        }
+    }
+}
+
+enum Fault {
+    Damaged(&'static str),
+    Newer(u32),
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    blake3::Hasher::new_derive_key(CONTEXT).update(bytes).finalize().into()
+}
+
+fn half(bytes: &[u8], at: usize) -> [u8; 16] {
+    std::array::from_fn(|i| bytes[at + i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest { store: StoreId([1; 16]), key: [2; 16] }
+    }
+
+    #[test]
+    fn the_bytes_are_frozen_and_come_back() {
+        let bytes = manifest().encode();
+        assert_eq!(bytes[..16], *b"EBBTIDE\0\x01\0\0\0\0\0\0\0");
+        assert_eq!(bytes[16..32], [1; 16]);
+        assert_eq!(bytes[32..48], [2; 16]);
+        assert_eq!(bytes[48..96], [0; 48]);
+        let Ok(read) = Manifest::decode(&bytes) else { panic!("it was just written") };
+        assert_eq!((read.store, read.key), (StoreId([1; 16]), [2; 16]));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_damage_and_no_newer_format() {
+        let bytes = manifest().encode();
+        for bit in 0..MANIFEST_BYTES * 8 {
+            let mut bad = bytes;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Manifest::decode(&bad), Err(Fault::Damaged(_))), "bit {bit}");
+        }
+        for cut in 0..MANIFEST_BYTES {
+            assert!(matches!(Manifest::decode(&bytes[..cut]), Err(Fault::Damaged(_))), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_told_as_such() {
+        let mut newer = manifest().encode();
+        newer[FORMAT_AT] = 2;
+        newer[HASH_AT..].fill(7);
+        assert!(matches!(Manifest::decode(&newer), Err(Fault::Newer(2))));
+        assert!(matches!(Manifest::decode(&newer[..40]), Err(Fault::Newer(2))));
+    }
+}

@@ -1,0 +1,282 @@
+//! Reading a store back: the checkpoint, then every log, merged in the order of their numbers.
+//!
+//! ```text
+//! checkpoint ─records─▶ ┐
+//! log 0 ─batches─▶ merge ├─by entity─▶ sink (the new shards, or one that looks)
+//! log 1 ─batches─▶   ┘  ┘
+//! ```
+//!
+//! Promises: events of one entity reach the sink in the order they were recorded in, over all
+//! openings and whatever numbers of shards they had; memory stays bounded; nothing is written.
+//! Invariants: numbers of a later opening lie above all of an earlier one, so the merge by number
+//! keeps the order of openings.
+//! Fails by: [`StoreError`]; what the sink got is then to be thrown away.
+//! Not here: frames and torn tails (`ebbtide_wal`), applying (`ebbtide_shard::recovery`).
+
+use super::files::{self, StoreFiles};
+use super::sources::SourceOffsets;
+use super::StoreError;
+use ebbtide_router::Placement;
+use ebbtide_shard::checkpoint::MetaRecord;
+use ebbtide_shard::record::{self, LoggedEvents, decode_batch};
+use ebbtide_shard::recovery::ReplayedEvent;
+use ebbtide_shard::schema::numbers::SignalNumbers;
+use ebbtide_shard::source::SourceId;
+use ebbtide_shard::{PartitionKey, RoutedEvent};
+use ebbtide_wal::storage::threads::Threads;
+use ebbtide_wal::{Batch, LogIdentity, Lsn, RecoverError, ReplayOptions, Replayed, SinkError};
+use ebbtide_wal::{StoreId, ready, replay};
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, ScopedJoinHandle};
+
+/// Batches read ahead of the merge, for each log.
+const BATCHES_AHEAD: usize = 64;
+/// Covered to here: the log is being removed, and all of it is in the checkpoint.
+pub(crate) const LEAVING: u64 = u64::MAX;
+
+/// Takes events of the logs, in the order they were recorded in.
+pub(crate) trait EventSink {
+    /// Takes the next event.
+    fn event(&mut self, event: ReplayedEvent) -> Result<(), SinkError>;
+}
+
+/// What is known before the logs are read.
+#[derive(Clone, Copy)]
+pub(crate) struct LogsOf<'a> {
+    pub(crate) files: &'a StoreFiles,
+    pub(crate) store: StoreId,
+    pub(crate) key: &'a PartitionKey,
+    pub(crate) numbers: &'a SignalNumbers,
+    pub(crate) meta: &'a MetaRecord,
+}
+
+/// Logs that were read to their ends.
+#[derive(Debug, Default)]
+pub(crate) struct LogsRead {
+    /// By number.
+    pub(crate) logs: BTreeMap<u32, Replayed>,
+    /// Folders of logs that never held an event and that the checkpoint does not know.
+    pub(crate) unborn: Vec<u32>,
+    /// The last record of any log.
+    pub(crate) last: Lsn,
+}
+
+/// Reads every log of a store and gives its events to `sink`.
+pub(crate) fn read_logs(
+    of: LogsOf<'_>,
+    sources: &mut SourceOffsets,
+    sink: &mut impl EventSink,
+) -> Result<LogsRead, StoreError> {
+    let covered: BTreeMap<u32, u64> = of.meta.covered.iter().copied().collect();
+    let present = present_logs(of.files)?;
+    let listed = covered.iter().filter(|&(_, &lsn)| lsn != LEAVING).map(|(&log, _)| log);
+    let unlisted = present.iter().copied().filter(|log| !covered.contains_key(log));
+    let numbers: Vec<u32> = listed.chain(unlisted).collect();
+    thread::scope(|scope| {
+        let mut merge = Merge { of, sources, sink, logs: Vec::new() };
+        for &log in &numbers {
+            let restored = Lsn::new(covered.get(&log).copied().unwrap_or(0));
+            let listed = covered.contains_key(&log);
+            merge.logs.push(LogReader::start(scope, &of, log, (restored, listed))?);
+        }
+        let merged = merge.run();
+        let readers = std::mem::take(&mut merge.logs);
+        drop(merge);
+        let mut read = LogsRead::default();
+        for reader in readers {
+            let LogReader { log, listed, saw_events, batches, thread, .. } = reader;
+            drop(batches);
+            let replayed = match thread.join() {
+                Ok(Ok(replayed)) => replayed,
+                // The merge gave up first: its reason counts.
+                Ok(Err(RecoverError::Refused { .. })) if merged.is_err() => continue,
+                Ok(Err(source)) => {
+                    return Err(StoreError::Log { path: of.files.log(log), source });
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            read.last = read.last.max(replayed.report.last);
+            if listed {
+                read.logs.insert(log, replayed);
+            } else if saw_events {
+                return Err(StoreError::UnknownLog { path: of.files.log(log) });
+            } else {
+                read.unborn.push(log);
+            }
+        }
+        merged.map(|()| read)
+    })
+}
+
+/// Numbers of the log folders that exist.
+pub(crate) fn present_logs(files: &StoreFiles) -> Result<Vec<u32>, StoreError> {
+    let root = files.logs();
+    if !root.exists() {
+        return Ok(Vec::new());
+    }
+    files::check_private(&root, true)?;
+    let mut present = Vec::new();
+    for entry in fs::read_dir(&root).map_err(files::failed("listing", &root))? {
+        let name = entry.map_err(files::failed("listing", &root))?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let Some(log) = number.filter(|&log| files.log(log).file_name() == Some(&*name)) else {
+            return Err(StoreError::Stranger { path: root.join(name) });
+        };
+        files::check_private(&files.log(log), true)?;
+        present.push(log);
+    }
+    present.sort_unstable();
+    Ok(present)
+}
+
+/// One batch of a log, on its way to the merge.
+struct OwnedBatch {
+    first: Lsn,
+    count: u32,
+    records: Vec<u8>,
+}
+
+/// One log, read on a thread of its own.
+struct LogReader<'scope> {
+    log: u32,
+    /// Everything up to here is in the checkpoint.
+    covered: Lsn,
+    listed: bool,
+    saw_events: bool,
+    /// Which partitions the log's shard owned when its next batch was written.
+    owned: std::ops::Range<usize>,
+    batches: Receiver<OwnedBatch>,
+    head: Option<OwnedBatch>,
+    thread: ScopedJoinHandle<'scope, Result<Replayed, RecoverError>>,
+}
+
+impl<'scope> LogReader<'scope> {
+    fn start<'env>(
+        scope: &'scope thread::Scope<'scope, 'env>,
+        of: &LogsOf<'_>,
+        log: u32,
+        (covered, listed): (Lsn, bool),
+    ) -> Result<Self, StoreError> {
+        let path = of.files.log(log);
+        let (give, batches) = sync_channel(BATCHES_AHEAD);
+        let identity = LogIdentity { store: of.store, shard: log };
+        let options =
+            ReplayOptions { restored: covered, must_exist: listed, ..ReplayOptions::default() };
+        let directory = path.clone();
+        let read = move || read_log(&directory, identity, options, &give);
+        let spawned = thread::Builder::new().name(format!("ebbtide-read-{log}"));
+        let thread = spawned.spawn_scoped(scope, read).map_err(files::failed("reading", &path))?;
+        let placement = Placement::over(of.meta.layout as usize);
+        let owned = placement
+            .filter(|placement| (log as usize) < placement.shards())
+            .map_or(0..0, |placement| placement.partitions(log as usize));
+        Ok(Self { log, covered, listed, saw_events: false, owned, batches, head: None, thread })
+    }
+
+    fn advance(&mut self) {
+        self.head = self.batches.recv().ok();
+    }
+}
+
+fn read_log(
+    directory: &std::path::Path,
+    identity: LogIdentity,
+    options: ReplayOptions,
+    give: &SyncSender<OwnedBatch>,
+) -> Result<Replayed, RecoverError> {
+    let sink = |batch: Batch<'_>| {
+        let Batch { first, count, records } = batch;
+        let owned = OwnedBatch { first, count, records: records.to_vec() };
+        give.send(owned).map_err(|_| SinkError::from("the opening was given up"))
+    };
+    if !directory.exists() {
+        return Err(RecoverError::Gone);
+    }
+    let storage = Threads::open_existing(directory).map_err(|cause| {
+        RecoverError::Io(ebbtide_wal::IoFault::directory(ebbtide_wal::Step::List, &cause))
+    })?;
+    ready(replay(&storage, identity, options, sink))
+}
+
+/// Puts the batches of all logs in order and gives out their events.
+struct Merge<'a, 'scope, S> {
+    of: LogsOf<'a>,
+    sources: &'a mut SourceOffsets,
+    sink: &'a mut S,
+    logs: Vec<LogReader<'scope>>,
+}
+
+impl<S: EventSink> Merge<'_, '_, S> {
+    fn run(&mut self) -> Result<(), StoreError> {
+        self.logs.iter_mut().for_each(LogReader::advance);
+        loop {
+            let first = |reader: &LogReader<'_>| reader.head.as_ref().map(|batch| batch.first);
+            let next = (0..self.logs.len()).filter_map(|at| Some((first(&self.logs[at])?, at)));
+            let Some((_, at)) = next.min() else { break };
+            let batch = self.logs[at].head.take().expect("it was just seen");
+            self.take(at, &batch).map_err(|source| StoreError::Log {
+                path: self.of.files.log(self.logs[at].log),
+                source: RecoverError::Refused { first: batch.first, source },
+            })?;
+            self.logs[at].advance();
+        }
+        for reader in &self.logs {
+            self.sources.settle(reader.log, reader.owned.clone());
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, at: usize, batch: &OwnedBatch) -> Result<(), SinkError> {
+        let decoded = decode_batch(&batch.records, batch.count)?;
+        let reader = &mut self.logs[at];
+        if let Some((source, offset)) = decoded.progress() {
+            reader.saw_events = true;
+            self.sources.reached(reader.log, source, offset)?;
+        }
+        match decoded {
+            record::Batch::Opened { shards, shard } => {
+                self.sources.settle(reader.log, reader.owned.clone());
+                let placement = Placement::over(shards as usize).filter(|_| shard == reader.log);
+                let placement = placement.ok_or("it says that another shard wrote it")?;
+                reader.owned = placement.partitions(shard as usize);
+            }
+            record::Batch::Source { id, name } => self.sources.name(id, name)?,
+            record::Batch::Mark { .. } => {}
+            record::Batch::Events(events) => {
+                reader.saw_events = true;
+                self.events(at, batch.first, events)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn events(
+        &mut self,
+        at: usize,
+        first: Lsn,
+        events: LoggedEvents<'_>,
+    ) -> Result<(), SinkError> {
+        let LogReader { covered, log, .. } = self.logs[at];
+        let source: Option<SourceId> = events.form().source;
+        let mut next = first;
+        for logged in events.iter() {
+            let lsn = next;
+            next = next.next();
+            if lsn <= covered {
+                continue;
+            }
+            let signal = self.of.numbers.signal(logged.number);
+            let signal = signal.ok_or("it names a signal type that the store does not know")?;
+            let hash = self.of.key.hash(logged.entity);
+            if let (Some(source), Some(offset)) = (source, logged.offset) {
+                self.sources.seen(source, (hash.partition(), offset))?;
+            }
+            let (entity, time, weight) = (logged.entity, logged.time, logged.weight);
+            let event = RoutedEvent { entity, time, weight, hash, signal };
+            self.sink.event(ReplayedEvent { lsn, log, event, id: logged.id })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! A store's whole state in memory, as one shard: to look at it, to check it, to write it anew.
+//!
+//! Promises: the same state that the shards of an engine would have; nothing of the store is
+//! written.
+//! Not here: which store, and whether it may be read (`open`, `view`).
+
+use super::intake::{Dealer, Intake};
+use super::manifest::Manifest;
+use super::recover::{LEAVING, LogsOf, read_logs};
+use super::{FjallStorage, RecoveryProgress, StoreError, StoreFiles};
+use ebbtide_shard::checkpoint::{
+    IdsRecord, Key, MetaRecord, Opening, PairRecord, RecordFault, SaveError, Saver, SourceRecord,
+    StorageEngine, decode, load, source_id,
+};
+use ebbtide_shard::dedup::RecentIds;
+use ebbtide_shard::limits::{IDS_PER_CHUNK_MAX, PARTITIONS};
+use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
+use ebbtide_shard::schema::numbers::SignalNumbers;
+use ebbtide_shard::{
+    EntityHash, Materializer as _, PartitionKey, RestoredPair, Schema, SignalLedger, Walk,
+};
+use ebbtide_wal::{Lsn, RecoveryReport};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A store that may be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a, S> {
+    pub(crate) files: &'a StoreFiles,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) storage: &'a S,
+    pub(crate) meta: &'a MetaRecord,
+    pub(crate) schema: &'a Arc<Schema>,
+    pub(crate) numbers: &'a SignalNumbers,
+}
+
+/// All of a store's state.
+pub(crate) struct Whole {
+    pub(crate) ledger: SignalLedger,
+    pub(crate) ids: RecentIds,
+    pub(crate) sources: Vec<SourceRecord>,
+    /// The last record of any log.
+    pub(crate) last: Lsn,
+    /// What was found in each log that the checkpoint knows.
+    pub(crate) logs: BTreeMap<u32, RecoveryReport>,
+    /// Events that were read from the logs.
+    pub(crate) events: u64,
+}
+
+/// Every pair counts as not saved yet, so that a walk writes them all.
+struct Unsaved(Recovering);
+
+impl Intake for Unsaved {
+    fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
+        self.0.restore(&RestoredPair { saved: None, ..pair }, is_ahead)
+    }
+
+    fn id(&mut self, hash: EntityHash, key: u128) {
+        self.0.remember(hash, key);
+    }
+
+    fn event(&mut self, event: ReplayedEvent) {
+        self.0.replay(&[event]);
+    }
+}
+
+impl<S: StorageEngine> Reading<'_, S> {
+    /// The state as of checkpoint and logs together.
+    pub(crate) fn whole(&self) -> Result<Whole, StoreError> {
+        self.rebuild(self.meta, true)
+    }
+
+    /// The state as of the logs alone. Fails if one of them does not begin with its first record.
+    pub(crate) fn whole_from_logs(&self) -> Result<Whole, StoreError> {
+        let covered = self.meta.covered.iter();
+        let covered = covered.filter(|&&(_, lsn)| lsn != LEAVING).map(|&(log, _)| (log, 0));
+        let meta = MetaRecord { covered: covered.collect(), layout: 0, ..self.meta.clone() };
+        self.rebuild(&meta, false)
+    }
+
+    fn rebuild(&self, meta: &MetaRecord, with_records: bool) -> Result<Whole, StoreError> {
+        let key = self.manifest.partition_key();
+        let schema = Arc::clone(self.schema);
+        let recovering = Recovering::new(schema, self.numbers.clone(), key, 0..PARTITIONS);
+        let (mut unsaved, mut silent) = (Unsaved(recovering), |_: RecoveryProgress| {});
+        let mut dealer = Dealer::new(meta, (&key, self.numbers), &mut unsaved, &mut silent);
+        if with_records {
+            let path = self.files.checkpoint();
+            let loaded = load(self.storage, &mut dealer);
+            loaded.map_err(|source| StoreError::Checkpoint { path, source })?;
+        }
+        let mut sources = std::mem::take(&mut dealer.sources);
+        let read = self.read_logs_into(meta, &key, &mut sources, &mut dealer)?;
+        if dealer.last_included > read.last {
+            let (found, last) = (dealer.last_included.get(), read.last.get());
+            let path = self.files.checkpoint();
+            return Err(StoreError::CheckpointAhead { path, found, last });
+        }
+        let events = dealer.events;
+        let (ledger, ids, _) = unsaved.0.finish();
+        let logs = read.logs.iter().map(|(&log, replayed)| (log, replayed.report)).collect();
+        Ok(Whole { ledger, ids, sources: sources.records(), last: read.last, logs, events })
+    }
+
+    fn read_logs_into(
+        &self,
+        meta: &MetaRecord,
+        key: &PartitionKey,
+        sources: &mut super::sources::SourceOffsets,
+        dealer: &mut Dealer<'_, Unsaved>,
+    ) -> Result<super::recover::LogsRead, StoreError> {
+        let (files, store, numbers) = (self.files, self.manifest.store, self.numbers);
+        read_logs(LogsOf { files, store, key, numbers, meta }, sources, dealer)
+    }
+}
+
+impl Whole {
+    /// Every pair's record, in no particular order. Only the first call gives any.
+    pub(crate) fn take_records(
+        &mut self,
+        numbers: &[u8],
+    ) -> impl Iterator<Item = (Key, PairRecord)> {
+        let mut walk = Walk::begin();
+        let next = move || self.ledger.checkpoint(&mut walk, self.last, numbers);
+        std::iter::from_fn(next).flat_map(|chunk| {
+            let record = |(key, value): &(Key, Vec<u8>)| {
+                let (record, _) = decode(*key, value).expect("it was just written");
+                (*key, record)
+            };
+            chunk.puts().iter().map(record).collect::<Vec<_>>()
+        })
+    }
+
+    /// Writes everything as a new checkpoint to `directory`, where there is none.
+    pub(crate) fn write(mut self, directory: &Path, as_of: Written<'_>) -> Result<(), StoreError> {
+        let path = || directory.to_owned();
+        let failed = |source| StoreError::Storage { path: path(), source };
+        let storage = FjallStorage::open(directory).map_err(failed)?;
+        let written = self.write_to(storage, as_of);
+        let storage = written.map_err(|source| StoreError::Save { path: path(), source })?;
+        storage.close().map_err(failed)
+    }
+
+    fn write_to(
+        &mut self,
+        storage: FjallStorage,
+        as_of: Written<'_>,
+    ) -> Result<FjallStorage, SaveError> {
+        let Written { manifest, opening, layout, covered, numbers } = as_of;
+        let number = opening.number;
+        let mut saver = Saver::create(storage, manifest.store.0, opening)?;
+        let mut walk = Walk::begin();
+        while let Some(chunk) = self.ledger.checkpoint(&mut walk, self.last, numbers) {
+            saver.commit(chunk)?;
+        }
+        let sources = std::mem::take(&mut self.sources).into_iter();
+        saver.put_sources(sources.map(|record| (source_id(&record.name), record)).collect())?;
+        let mut sequence = 0;
+        while let Some(ids) = self.ids.take_unsaved(IDS_PER_CHUNK_MAX) {
+            let key = Key::Ids { opening: number, shard: 0, sequence };
+            let entries = ids.ids.iter().map(|&(hash, key)| (hash.0, key)).collect();
+            saver.put_ids(vec![(key, IdsRecord { entries })])?;
+            sequence += 1;
+        }
+        saver.finish(layout, covered)?;
+        Ok(saver.into_storage())
+    }
+}
+
+/// What a checkpoint that is written whole says of itself.
+pub(crate) struct Written<'a> {
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) opening: Opening,
+    pub(crate) layout: u32,
+    pub(crate) covered: Vec<(u32, u64)>,
+    pub(crate) numbers: &'a [u8],
+}

@@ -1,0 +1,134 @@
+//! Recovery of one shard: the records of the checkpoint, then the events that the log gives again.
+//!
+//! Promises: the same bits as before the crash. An event that its pair's record includes already is
+//! passed over, so it does not matter how far behind the log the checkpoint is, nor that its records
+//! were taken at different times.
+//! Invariants: records first, then events in the order of their sequence numbers.
+//! Not here: where records and events come from, and whether they are whole (the engine's store).
+//! Source: per-record sequence numbers as in ARIES (Mohan et al., 1992).
+
+use crate::checkpoint::RecordFault;
+use crate::dedup::RecentIds;
+use crate::ledger::SignalLedger;
+use crate::schema::numbers::SignalNumbers;
+use crate::shard::dedup_key;
+use crate::{
+    EntityHash, EntityId, EventId, Materializer as _, PartitionKey, RestoredPair, RoutedEvent,
+    Schema, SignalId,
+};
+use ebbtide_wal::Lsn;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// An event as the log gives it again.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayedEvent {
+    /// Its number in the log.
+    pub lsn: Lsn,
+    /// Which log.
+    pub log: u32,
+    /// The event.
+    pub event: RoutedEvent,
+    /// Its id, if it was recorded with one.
+    pub id: Option<EventId>,
+}
+
+/// How much a shard took in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredCounts {
+    /// Pairs restored from their records.
+    pub pairs_restored: u64,
+    /// Events applied again.
+    pub events_replayed: u64,
+    /// Events passed over, since their pair's record includes them.
+    pub events_included: u64,
+}
+
+/// A shard that is being rebuilt.
+#[derive(Debug)]
+pub struct Recovering {
+    ledger: SignalLedger,
+    numbers: SignalNumbers,
+    ids: RecentIds,
+    /// Up to where a pair's record goes, for those that are ahead of what the log begins with.
+    ahead: HashMap<(EntityId, SignalId), Lsn, foldhash::fast::RandomState>,
+    batch: Vec<RoutedEvent>,
+    counts: RecoveredCounts,
+}
+
+impl Recovering {
+    /// An empty shard over a range of partitions.
+    #[must_use]
+    pub fn new(
+        schema: Arc<Schema>,
+        numbers: SignalNumbers,
+        key: PartitionKey,
+        partitions: Range<usize>,
+    ) -> Self {
+        Self {
+            ledger: SignalLedger::new(schema, key, partitions),
+            numbers,
+            ids: RecentIds::default(),
+            ahead: HashMap::default(),
+            batch: Vec::new(),
+            counts: RecoveredCounts::default(),
+        }
+    }
+
+    /// Takes in a pair of the checkpoint; `is_ahead` says whether the log may give events again that
+    /// its record includes.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordFault`] if the record does not fit the schema.
+    pub fn restore(&mut self, pair: &RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
+        if is_ahead {
+            self.ahead.insert((pair.entity, pair.signal), Lsn::new(pair.record.lsn));
+        }
+        self.counts.pairs_restored += 1;
+        self.ledger.restore(pair)
+    }
+
+    /// Takes in a remembered id of the checkpoint.
+    pub fn remember(&mut self, hash: EntityHash, key: u128) {
+        self.ids.adopt(key, hash);
+    }
+
+    /// Takes in events of the log, in their order.
+    pub fn replay(&mut self, events: &[ReplayedEvent]) {
+        self.batch.clear();
+        for replayed in events {
+            self.remember_event(replayed);
+            if self.includes(replayed) {
+                self.counts.events_included += 1;
+            } else {
+                self.batch.push(replayed.event);
+            }
+        }
+        self.counts.events_replayed += self.batch.len() as u64;
+        self.ledger.apply_batch(&self.batch);
+    }
+
+    /// The rebuilt state.
+    #[must_use]
+    pub fn finish(self) -> (SignalLedger, RecentIds, RecoveredCounts) {
+        (self.ledger, self.ids, self.counts)
+    }
+
+    fn includes(&self, replayed: &ReplayedEvent) -> bool {
+        let RoutedEvent { entity, signal, .. } = replayed.event;
+        !self.ahead.is_empty()
+            && self.ahead.get(&(entity, signal)).is_some_and(|&included| replayed.lsn <= included)
+    }
+
+    fn remember_event(&mut self, replayed: &ReplayedEvent) {
+        let RoutedEvent { signal, hash, .. } = replayed.event;
+        let by = self.ledger.schema().def(signal).dedup();
+        let carried = (self.numbers.number(signal), replayed.id);
+        if let Some(key) = dedup_key(by, self.ledger.key(), &replayed.event, carried) {
+            // Whether it is news was decided when it was recorded.
+            let _decided = self.ids.is_new(key, hash);
+        }
+    }
+}
