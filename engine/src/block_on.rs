@@ -1,8 +1,9 @@
 //! Waits for a future on a plain thread, with or without an end to the patience.
 
-use std::cell::RefCell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -53,13 +54,39 @@ pub(crate) fn block_on_for<F: Future>(future: F, patience: Duration) -> Option<F
     }
 }
 
-/// Runs `future` to its end and looks at it again at least every `tick`, woken or not.
-pub(crate) fn block_on_ticking<F: Future>(future: F, tick: Duration) -> F::Output {
+/// When a thread that waits should look again, woken or not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Alarm(Rc<Cell<Option<Instant>>>);
+
+impl Alarm {
+    /// Done after so long, on a thread in [`block_on_with_alarm`].
+    pub(crate) async fn sleep(&self, length: Duration) {
+        let end = Instant::now() + length;
+        poll_fn(|_| {
+            if Instant::now() >= end {
+                return Poll::Ready(());
+            }
+            self.0.set(Some(end));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Runs `future` to its end and looks at it again when `alarm` says so, and at least every `tick`.
+pub(crate) fn block_on_with_alarm<F: Future>(
+    future: F,
+    alarm: &Alarm,
+    tick: Duration,
+) -> F::Output {
     let (mut future, waker) = (pin!(future), WAKER.with_borrow(Waker::clone));
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(output) => return output,
-            Poll::Pending => thread::park_timeout(tick),
+            Poll::Pending => {
+                let left = |end: Instant| end.saturating_duration_since(Instant::now());
+                thread::park_timeout(alarm.0.take().map_or(tick, left).min(tick));
+            }
         }
     }
 }
@@ -67,7 +94,7 @@ pub(crate) fn block_on_ticking<F: Future>(future: F, tick: Duration) -> F::Outpu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, poll_fn};
+    use std::future::pending;
 
     #[test]
     fn a_wait_ends_with_the_future_or_with_the_patience() {
@@ -79,7 +106,16 @@ mod tests {
             polls += 1;
             if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
         });
-        block_on_ticking(third_look, Duration::from_millis(1));
+        block_on_with_alarm(third_look, &Alarm::default(), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn an_alarm_ends_a_sleep_long_before_the_tick() {
+        let alarm = Alarm::default();
+        let begun = Instant::now();
+        let nap = alarm.sleep(Duration::from_millis(2));
+        block_on_with_alarm(nap, &alarm, Duration::from_secs(600));
+        assert!(begun.elapsed() >= Duration::from_millis(2));
     }
 
     #[test]

@@ -154,9 +154,7 @@ impl LogDriver<Log> for LogIo {
             self.rested_at = self.durable.0;
             log.rest();
         }
-        if log.space_fault().is_some()
-            && self.space_tried.elapsed() >= SPACE_RETRY
-        {
+        if log.space_fault().is_some() && self.space_tried.elapsed() >= SPACE_RETRY {
             self.space_tried = Instant::now();
             log.retry_space();
         }

@@ -4,6 +4,7 @@
 //! of the engine; a panic in a shard ends that shard, not the process. Not here: what a turn does
 //! ([`ebbtide_shard::shard`]).
 
+mod log_io;
 pub mod probe;
 mod shard_loop;
 mod threads;
@@ -11,10 +12,11 @@ mod uring;
 
 pub(crate) use shard_loop::message as panic_message;
 
-use ebbtide_shard::Shard;
-use ebbtide_wal::NoWal;
+use ebbtide_shard::{Shard, ShardPort};
+use ebbtide_wal::{Log, NoWal, Replayed, StartOptions};
 use std::fmt;
-use std::sync::mpsc;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Which runtime the shards should use.
@@ -57,21 +59,47 @@ pub enum Idle {
     Spin,
 }
 
-/// How often a sleeping shard looks around unasked: a belt beside the braces of the wake protocol.
-const TICK: Duration = Duration::from_millis(250);
-
 /// One shard to be run.
 pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) core: usize,
     pub(crate) idle: Idle,
-    /// Makes the shard on its own thread, so that its memory is local to its core.
-    pub(crate) build: Box<dyn FnOnce() -> Shard<NoWal> + Send>,
+    pub(crate) work: Work,
+}
+
+/// Makes the shard, on its own thread, so that its memory is local to its core.
+pub(crate) enum Work {
+    /// A shard that lives in memory only.
+    InMemory(Box<dyn FnOnce() -> Shard<NoWal> + Send>),
+    /// A shard with a log.
+    Durable(DurableWork),
+}
+
+/// A shard that is rebuilt from what is stored, and then goes on with its log.
+pub(crate) struct DurableWork {
+    pub(crate) port: Arc<ShardPort>,
+    /// Where its log lies.
+    pub(crate) directory: PathBuf,
+    /// Takes in what is stored, to the end; `None` if there will be no end.
+    pub(crate) recover: Recover,
+}
+
+/// Rebuilds a shard's state, or says why it cannot.
+pub(crate) type Recover = Box<dyn FnOnce() -> Result<Option<Recovered>, String> + Send>;
+
+/// A shard whose state is rebuilt.
+pub(crate) struct Recovered {
+    /// Its log, read to the end.
+    pub(crate) replayed: Replayed,
+    pub(crate) options: StartOptions,
+    /// Makes the shard over its started log.
+    pub(crate) make: Box<dyn FnOnce(Log) -> Result<Shard<Log>, String>>,
 }
 
 /// A running shard's thread.
 pub(crate) struct ShardThread {
     join: Box<dyn FnOnce() + Send>,
+    started: mpsc::Receiver<Result<(), String>>,
     /// Hangs up when the shard has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -83,6 +111,16 @@ impl fmt::Debug for ShardThread {
 }
 
 impl ShardThread {
+    /// Waits until the shard runs.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    pub(crate) fn wait_until_started(&self) -> Result<(), String> {
+        let ended = || Err("its thread ended before it began".to_owned());
+        self.started.recv().unwrap_or_else(|mpsc::RecvError| ended())
+    }
+
     /// Waits for the shard to end and joins its thread; gives itself back if that takes longer.
     pub(crate) fn join_within(self, patience: Duration) -> Result<(), Self> {
         match self.ended.recv_timeout(patience) {
@@ -113,27 +151,24 @@ pub(crate) fn choose(asked: Backend, shards: usize) -> Result<BackendChoice, Str
     }
 }
 
-/// Starts a shard on the chosen runtime and waits until it runs.
+/// Starts a shard's thread on the chosen runtime; [`ShardThread::wait_until_started`] tells when
+/// the shard runs.
 ///
 /// # Errors
 ///
-/// Why it could not be started.
+/// Why the thread could not be started.
 pub(crate) fn launch(backend: Backend, job: Job) -> Result<ShardThread, String> {
-    let (started, has_started) = mpsc::sync_channel(1);
+    let (starting, started) = mpsc::sync_channel(1);
     let (ending, ended) = mpsc::channel();
-    let run = Run { job, started, ending };
+    let run = Run { job, starting, ending };
     let join = if backend == Backend::Uring { uring::spawn(run) } else { threads::spawn(run) }?;
-    if has_started.recv().is_ok() {
-        return Ok(ShardThread { join, ended });
-    }
-    join();
-    Err("its thread ended before it began".into())
+    Ok(ShardThread { join, started, ended })
 }
 
 /// A job with the signals of its beginning and end.
 struct Run {
     job: Job,
-    started: mpsc::SyncSender<()>,
+    starting: mpsc::SyncSender<Result<(), String>>,
     /// Dropped when the shard has ended, whatever way.
     ending: mpsc::Sender<()>,
 }

@@ -1,25 +1,57 @@
-//! The loop around a shard's turn: work, rest, sleep, end. The same on every runtime.
+//! The loop around a shard's turn: log answers, work, rest, sleep, end. The same on every runtime.
 
 use super::Idle;
+use super::log_io::LogDriver;
 use ebbtide_shard::limits::IDLE_TURNS_BEFORE_PARK;
 use ebbtide_shard::{Shard, Turn};
 use ebbtide_wal::WalWriter;
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// What a runtime lends to the loop.
 pub(super) trait Pace {
     /// Lets other work of this thread go on, if it has any.
     fn breathe(&self) -> impl Future<Output = ()>;
-    /// Returns when a sleeping shard should look around unasked.
-    fn tick(&self) -> impl Future<Output = ()>;
+    /// Returns after so long.
+    fn sleep(&self, length: Duration) -> impl Future<Output = ()>;
 }
 
-/// Drives `shard` to its end.
-pub(super) async fn drive<W: WalWriter>(mut shard: Shard<W>, idle: Idle, pace: impl Pace) {
+/// Drives `shard` and its log to their end.
+pub(super) async fn drive<W: WalWriter, D: LogDriver<W>>(
+    mut shard: Shard<W>,
+    mut log: D,
+    idle: Idle,
+    pace: impl Pace,
+) {
+    let end = run(&mut shard, &mut log, idle, &pace).await;
+    let end = match end {
+        Ok(()) => close_log(&mut shard, &mut log, &pace).await,
+        failed => failed,
+    };
+    // The files are at rest before anyone is told that the shard is gone: whoever waits for its
+    // end may open the same log again.
+    log.stop().await;
+    match end {
+        Ok(()) => shard.close(),
+        Err(cause) => shard.fail(&cause),
+    }
+}
+
+/// Turns until the shard has taken everything, or can go on no more.
+async fn run<W: WalWriter>(
+    shard: &mut Shard<W>,
+    log: &mut impl LogDriver<W>,
+    idle: Idle,
+    pace: &impl Pace,
+) -> Result<(), String> {
     let mut idle_turns = 0;
     loop {
+        log.pump(shard.wal_mut());
+        if let Some(cause) = log.failure(shard.wal_mut()) {
+            return Err(cause);
+        }
         match catch_unwind(AssertUnwindSafe(|| shard.turn())) {
             Ok(Ok(Turn::Busy)) => {
                 idle_turns = 0;
@@ -29,21 +61,61 @@ pub(super) async fn drive<W: WalWriter>(mut shard: Shard<W>, idle: Idle, pace: i
                 idle_turns += 1;
                 std::hint::spin_loop();
                 if idle_turns.is_multiple_of(IDLE_TURNS_BEFORE_PARK) {
+                    log.look_around(shard.wal_mut());
                     pace.breathe().await;
                 }
             }
             Ok(Ok(Turn::Idle | Turn::Blocked)) => {
                 idle_turns = 0;
-                shard.count_park();
-                let rung = poll_fn(|cx| shard.port().doorbell().poll_work(cx, || shard.has_work()));
-                futures_lite::future::or(rung, pace.tick()).await;
+                park(shard, log, pace).await;
             }
-            Ok(Ok(Turn::Finished)) => return shard.close(),
-            Ok(Err(error)) => return shard.fail(&error.to_string()),
+            Ok(Ok(Turn::Finished)) => return Ok(()),
+            Ok(Err(error)) => return Err(error.to_string()),
             // The shard's memory is not the truth any more: nothing of it is used again.
-            Err(panic) => return shard.fail(&format!("it panicked: {}", message(&*panic))),
+            Err(panic) => return Err(format!("it panicked: {}", message(&*panic))),
         }
     }
+}
+
+/// Sleeps until there is work, the log has an answer, or it is time to look around.
+async fn park<W: WalWriter>(shard: &mut Shard<W>, log: &mut impl LogDriver<W>, pace: &impl Pace) {
+    shard.count_park();
+    let patience = log.patience(shard.wal_mut());
+    let rung = poll_fn(|cx| {
+        shard.port().doorbell().poll_work(cx, || shard.has_work() || log.has_answer())
+    });
+    let rung = async {
+        rung.await;
+        true
+    };
+    let slept = async {
+        pace.sleep(patience).await;
+        false
+    };
+    if !futures_lite::future::or(rung, slept).await {
+        log.look_around(shard.wal_mut());
+    }
+}
+
+/// Lets the log end in order, and acknowledges what became durable on the way.
+async fn close_log<W: WalWriter>(
+    shard: &mut Shard<W>,
+    log: &mut impl LogDriver<W>,
+    pace: &impl Pace,
+) -> Result<(), String> {
+    while !log.close(shard.wal_mut()) {
+        log.pump(shard.wal_mut());
+        if let Some(cause) = log.failure(shard.wal_mut()) {
+            return Err(cause);
+        }
+        shard.acknowledge();
+        let patience = log.patience(shard.wal_mut());
+        let rung = poll_fn(|cx| shard.port().doorbell().poll_work(cx, || log.has_answer()));
+        futures_lite::future::or(rung, pace.sleep(patience)).await;
+        log.look_around(shard.wal_mut());
+    }
+    shard.acknowledge();
+    Ok(())
 }
 
 /// What a panic said.
