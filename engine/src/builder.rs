@@ -1,14 +1,22 @@
 //! How an engine is put together.
 
-use crate::runtime::{self, Backend, Idle, Job};
+use crate::runtime::{self, Backend, BackendChoice, Idle, Job, Work};
 use crate::shards::Shards;
+use crate::store::{OpenStore, Pace, RecoveryProgress};
 use crate::{Engine, OpenError};
 use ebbtide_router::{Clock, Placement, SystemClock};
+use ebbtide_shard::schema::evolution::Retune;
 use ebbtide_shard::{PartitionKey, Schema, Shard, ShardPort, SignalLedger};
-use ebbtide_wal::NoWal;
+use ebbtide_wal::{LogOptions, NoWal};
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Time between checkpoints, unless said otherwise.
+const CHECKPOINT_EVERY_DEFAULT: Duration = Duration::from_mins(5);
+/// Bytes of one shard's log that bring on a checkpoint, unless said otherwise.
+const CHECKPOINT_LOG_BYTES_DEFAULT: u64 = 512 << 20;
 /// How far ahead of the clock an event's time may be, unless said otherwise.
 const FUTURE_SKEW_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -32,9 +40,9 @@ const FUTURE_SKEW_DEFAULT: Duration = Duration::from_secs(5);
 /// assert_eq!(engine.now(), Timestamp::from_seconds(1_700_000_060));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
 #[must_use]
 pub struct EngineBuilder {
+    directory: Option<PathBuf>,
     schema: Option<Arc<Schema>>,
     shards: Option<usize>,
     cores: Option<Vec<usize>>,
@@ -43,11 +51,26 @@ pub struct EngineBuilder {
     clock: Arc<dyn Clock>,
     future_skew_max: Duration,
     memory_bytes_max: usize,
+    retune: Option<Retune>,
+    checkpoints: Pace,
+    log: LogOptions,
+    on_recovery: Box<dyn FnMut(RecoveryProgress) + Send>,
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { directory, shards, cores, backend, .. } = self;
+        let mut shown = f.debug_struct("EngineBuilder");
+        shown.field("directory", directory).field("shards", shards).field("cores", cores);
+        shown.field("backend", backend).finish_non_exhaustive()
+    }
 }
 
 impl EngineBuilder {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(directory: Option<&Path>) -> Self {
+        let (every, log_bytes) = (CHECKPOINT_EVERY_DEFAULT, CHECKPOINT_LOG_BYTES_DEFAULT);
         Self {
+            directory: directory.map(Path::to_owned),
             schema: None,
             shards: None,
             cores: None,
@@ -56,6 +79,10 @@ impl EngineBuilder {
             clock: Arc::new(SystemClock),
             future_skew_max: FUTURE_SKEW_DEFAULT,
             memory_bytes_max: usize::MAX,
+            retune: None,
+            checkpoints: Pace { every, log_bytes },
+            log: LogOptions::default(),
+            on_recovery: Box::new(|_| {}),
         }
     }
 
@@ -112,7 +139,41 @@ impl EngineBuilder {
         self
     }
 
-    /// Starts the shards.
+    /// What to do if the schema has other half-lives than the store. Unless it is said, such a store
+    /// is refused: scores never change their meaning in silence.
+    pub fn retune(mut self, retune: Retune) -> Self {
+        self.retune = Some(retune);
+        self
+    }
+
+    /// Time between checkpoints; by default five minutes. None is taken while nothing happens.
+    /// [`Engine::checkpoint`] takes one at once.
+    pub fn checkpoint_every(mut self, every: Duration) -> Self {
+        self.checkpoints.every = every;
+        self
+    }
+
+    /// Bytes of one shard's log that bring on a checkpoint before its time; by default 512 MiB. A
+    /// larger log costs space and a longer opening.
+    pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoints.log_bytes = bytes;
+        self
+    }
+
+    /// Sizes of the log's groups and segment files. A group bounds how much is written and synced
+    /// together; what arrives meanwhile goes with the next one.
+    pub fn log_options(mut self, options: LogOptions) -> Self {
+        self.log = options;
+        self
+    }
+
+    /// Is told, on the thread that opens, how far the reading of the store has come.
+    pub fn on_recovery(mut self, told: impl FnMut(RecoveryProgress) + Send + 'static) -> Self {
+        self.on_recovery = Box::new(told);
+        self
+    }
+
+    /// Starts the shards; those of a store once everything that is stored was read back.
     ///
     /// # Errors
     ///
@@ -122,14 +183,75 @@ impl EngineBuilder {
         let cores = self.checked_cores()?;
         let asked = self.shards.unwrap_or(cores.len());
         let placement = Placement::over(asked).ok_or(OpenError::Shards { asked })?;
+        self.log.check()?;
         let choice =
             runtime::choose(self.backend, asked).map_err(|why| OpenError::Backend { why })?;
+        match self.directory.clone() {
+            Some(directory) => self.open_store(&directory, schema, (placement, &cores, choice)),
+            None => self.open_in_memory(schema, (placement, &cores, choice)),
+        }
+    }
+
+    fn open_in_memory(
+        self,
+        schema: Arc<Schema>,
+        (placement, cores, choice): (Placement, &[usize], BackendChoice),
+    ) -> Result<Engine, OpenError> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|e| OpenError::Random { why: e.to_string() })?;
         let key = PartitionKey::new(bytes);
-
         // From here on dropping the engine stops what was started.
-        let mut engine = Engine {
+        let mut engine = self.engine((schema, key), placement, choice, false);
+        let memory_bytes_max = self.memory_bytes_max / placement.shards();
+        for shard in 0..placement.shards() {
+            let port = Arc::new(ShardPort::new(shard));
+            let (schema, own_port) = (Arc::clone(&engine.schema), Arc::clone(&port));
+            let build = move || {
+                let ledger = SignalLedger::new(schema, key, placement.partitions(shard));
+                Shard::new(own_port, ledger, NoWal::new(), memory_bytes_max)
+            };
+            let work = Work::InMemory(Box::new(build));
+            self.launch(&mut engine, port, cores, work)?;
+        }
+        let started = engine.shards.wait_until_started();
+        started.map_err(|(shard, why)| OpenError::Launch { shard, why })?;
+        Ok(engine)
+    }
+
+    fn open_store(
+        mut self,
+        directory: &Path,
+        schema: Arc<Schema>,
+        (placement, cores, choice): (Placement, &[usize], BackendChoice),
+    ) -> Result<Engine, OpenError> {
+        let prepared = crate::store::prepare(directory, &schema, self.retune)?;
+        let mut engine = self.engine((schema, prepared.key()), placement, choice, true);
+        let memory_bytes_max = self.memory_bytes_max / placement.shards();
+        let (mut outlets, inboxes) = crate::store::Outlets::new(placement);
+        for (shard, parts) in inboxes.into_iter().enumerate() {
+            let port = Arc::new(ShardPort::new(shard));
+            let work = prepared.work(&port, placement, parts, memory_bytes_max);
+            self.launch(&mut engine, port, cores, Work::Durable(work))?;
+        }
+        let restored = prepared.restore(&mut outlets, self.log, &mut self.on_recovery);
+        drop(outlets);
+        let mut restored = restored?;
+        let started = engine.shards.wait_until_started();
+        started.map_err(|(shard, why)| crate::StoreError::Shard { shard, why })?;
+        restored.enter()?;
+        let ports = engine.shards.ports().to_vec();
+        engine.store = Some(OpenStore::start(restored, ports, self.checkpoints)?);
+        Ok(engine)
+    }
+
+    fn engine(
+        &self,
+        (schema, key): (Arc<Schema>, PartitionKey),
+        placement: Placement,
+        choice: BackendChoice,
+        has_log: bool,
+    ) -> Engine {
+        Engine {
             schema,
             key,
             placement,
@@ -138,27 +260,22 @@ impl EngineBuilder {
             future_skew_max: self.future_skew_max,
             rejected: Arc::default(),
             sources: Arc::default(),
-            has_log: false,
+            has_log,
             shards: Shards::default(),
-        };
-        for shard in 0..asked {
-            self.start_shard(&mut engine, shard, cores[shard % cores.len()])?;
+            store: None,
         }
-        Ok(engine)
     }
 
-    fn start_shard(&self, engine: &mut Engine, shard: usize, core: usize) -> Result<(), OpenError> {
-        let port = Arc::new(ShardPort::new(shard));
-        let (schema, key) = (Arc::clone(&engine.schema), engine.key);
-        let partitions = engine.placement.partitions(shard);
-        let memory_bytes_max = self.memory_bytes_max / engine.placement.shards();
-        let own_port = Arc::clone(&port);
-        let build = move || {
-            let ledger = SignalLedger::new(schema, key, partitions);
-            Shard::new(own_port, ledger, NoWal::new(), memory_bytes_max)
-        };
-        let name = format!("ebbtide-{shard}");
-        let job = Job { name, core, idle: self.idle, build: Box::new(build) };
+    fn launch(
+        &self,
+        engine: &mut Engine,
+        port: Arc<ShardPort>,
+        cores: &[usize],
+        work: Work,
+    ) -> Result<(), OpenError> {
+        let shard = port.shard();
+        let (name, core) = (format!("ebbtide-{shard}"), cores[shard % cores.len()]);
+        let job = Job { name, core, idle: self.idle, work };
         let thread = runtime::launch(engine.choice.backend, job)
             .map_err(|why| OpenError::Launch { shard, why })?;
         engine.shards.add(port, thread);

@@ -3,18 +3,25 @@
 use crate::runtime::BackendChoice;
 use crate::shards::Shards;
 use crate::sources::Sources;
+use crate::store::OpenStore;
 use crate::{
-    AsyncReader, CloseError, EngineBuilder, EngineMetrics, Health, Producer, Reader, VisitError,
+    AsyncReader, CheckpointError, CloseError, EngineBuilder, EngineMetrics, Health, Producer,
+    Reader, RecoveryReport, StoreError, VisitError,
 };
 use ebbtide_router::{Admission, Clock, EventRouter, Placement, RejectionCounters, RequestRouter};
+use ebbtide_shard::checkpoint::CheckpointDone;
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::{EntityId, LocalShard, PartitionKey, Schema, ShardDown, ShardPort, Timestamp};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long dropping an engine waits for its shards. `close` says how long it may take.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long closing waits for the checkpoint's storage at least.
+const STORE_PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// A running engine. Share it behind an `Arc`, or keep it and hand out its producers and readers:
 /// these outlive nothing but themselves and report a closed engine as an error.
@@ -49,6 +56,8 @@ pub struct Engine {
     /// Whether events are written to a log; without one they live in memory only.
     pub(crate) has_log: bool,
     pub(crate) shards: Shards,
+    /// Where everything is kept, if it is.
+    pub(crate) store: Option<OpenStore>,
 }
 
 /// Threads share an engine: each opens its own producers and readers.
@@ -61,7 +70,61 @@ impl Engine {
     /// Starts to put together an engine that lives in memory only: closing it, or a crash, loses
     /// all.
     pub fn in_memory() -> EngineBuilder {
-        EngineBuilder::new()
+        EngineBuilder::new(None)
+    }
+
+    /// Starts to put together an engine that keeps everything in `directory`, which is made if there
+    /// is none. What was acknowledged as durable is there again after any crash; any number of shards
+    /// opens any store.
+    ///
+    /// ```
+    /// use ebbtide::{Ack, Engine, EntityId, Event, Schema};
+    /// use std::time::Duration;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let directory = folder.path().join("signals");
+    /// let schema = "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]";
+    /// let engine = Engine::builder(&directory).schema(Schema::from_toml(schema)?).open()?;
+    /// let view = engine.schema().signal("view").unwrap();
+    /// let mut producer = engine.producer()?;
+    /// let ticket = producer.offer(Event::new(EntityId(42), view, engine.now()))?;
+    /// producer.wait(ticket, Ack::Durable, Duration::from_secs(5))?;
+    /// engine.close(Duration::from_secs(5))?;
+    ///
+    /// let again = Engine::builder(&directory).schema(Schema::from_toml(schema)?).shards(3).open()?;
+    /// let reading = again.reader()?.read(EntityId(42), view, again.now())?.unwrap();
+    /// assert_eq!(reading.all_time, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(directory: impl AsRef<Path>) -> EngineBuilder {
+        EngineBuilder::new(Some(directory.as_ref()))
+    }
+
+    /// What opening the store found and did; `None` for an engine that lives in memory.
+    #[must_use]
+    pub fn recovery(&self) -> Option<&RecoveryReport> {
+        self.store.as_ref().map(OpenStore::report)
+    }
+
+    /// Takes a checkpoint of everything applied by now and waits until it is durable. What it covers
+    /// leaves the logs, so the next opening is shorter. Events go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]; nothing is lost then, the logs keep what no checkpoint covers.
+    pub fn checkpoint(&self) -> Result<CheckpointDone, CheckpointError> {
+        self.store.as_ref().ok_or(CheckpointError::InMemory)?.checkpointer().checkpoint()
+    }
+
+    /// Writes a copy of the store to `directory`, which must be empty or not there, while events go
+    /// on, and reads the copy back. It holds everything that was durable when the call began.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; what is in `directory` is then no store.
+    pub fn backup(&self, directory: impl AsRef<Path>) -> Result<(), StoreError> {
+        let store = self.store.as_ref().ok_or(StoreError::Closed)?;
+        store.checkpointer().backup(directory.as_ref())
     }
 
     /// Which signals there are.
@@ -177,6 +240,7 @@ impl Engine {
         EngineMetrics {
             shards: self.shards.ports().iter().map(|port| port.counters().snapshot()).collect(),
             rejected: self.rejected.snapshot(),
+            checkpoints: self.store.as_ref().map(|store| store.checkpointer().metrics()),
         }
     }
 
@@ -185,7 +249,12 @@ impl Engine {
     pub fn health(&self) -> Health {
         let down: Vec<_> =
             self.shards.ports().iter().filter_map(|port| port.down().cloned()).collect();
-        if down.is_empty() { Health::Ok } else { Health::Failed(down) }
+        let checkpoints = self.store.as_ref().map(|store| store.checkpointer().metrics());
+        match checkpoints.and_then(|checkpoints| checkpoints.failure) {
+            _ if !down.is_empty() => Health::Failed(down),
+            Some(why) => Health::Degraded { why },
+            None => Health::Ok,
+        }
     }
 
     /// Lets nothing new in, applies everything accepted before, and ends the shards. An event that
@@ -196,7 +265,16 @@ impl Engine {
     ///
     /// [`CloseError`] if shards have not ended within `patience`, or one had failed before.
     pub fn close(&self, patience: Duration) -> Result<(), CloseError> {
-        self.shards.stop(patience)
+        let begun = Instant::now();
+        let ended = self.shards.stop(patience);
+        if matches!(ended, Err(CloseError::Timeout { .. })) {
+            return ended;
+        }
+        let Some(store) = &self.store else { return ended };
+        // At least a moment, also if the shards took all of the patience.
+        let left = patience.saturating_sub(begun.elapsed()).max(STORE_PATIENCE_MIN);
+        let closed = store.close(left);
+        ended.and(closed.map_err(|error| CloseError::Store { why: error.to_string() }))
     }
 
     /// Makes the shard that owns `entity` panic.
@@ -209,7 +287,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let _nobody_to_tell = self.shards.stop(DROP_PATIENCE);
+        let _nobody_to_tell = self.close(DROP_PATIENCE);
     }
 }
 

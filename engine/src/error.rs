@@ -1,13 +1,14 @@
 //! What can go wrong between a host and its engine: one enum per operation.
 
-use crate::ShardDown;
+use crate::{ShardDown, StoreError};
 use ebbtide_shard::SourceNameError;
 use ebbtide_shard::limits::SHARDS_MAX;
 use ebbtide_shard::source::SourceTableError;
+use ebbtide_wal::OptionsError;
 use std::time::Duration;
 
 /// Why an engine did not open.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// No schema was given. Call `schema` on the builder.
@@ -39,6 +40,12 @@ pub enum OpenError {
         /// What it said.
         why: String,
     },
+    /// Sizes of the log that cannot be.
+    #[error(transparent)]
+    Log(#[from] OptionsError),
+    /// The store in the directory cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A shard's thread could not be started.
     #[error("shard {shard} could not be started: {why}")]
     Launch {
@@ -223,4 +230,11 @@ pub enum CloseError {
     /// A shard had failed before.
     #[error(transparent)]
     Failed(ShardDown),
+    /// The shards ended, and their logs; the checkpoint's storage was not closed in order. Nothing
+    /// is lost: the logs have what it may lack.
+    #[error("the checkpoint was not closed in order: {why}")]
+    Store {
+        /// What went wrong.
+        why: String,
+    },
 }

@@ -53,6 +53,8 @@ pub use ebbtide_router::{
     Clock, ManualClock, OfferError, Rejected, Rejection, SourceEvent, SourceOfferError,
     SystemClock, Ticket,
 };
+pub use ebbtide_shard::checkpoint::CheckpointDone;
+pub use ebbtide_shard::schema::evolution::Retune;
 pub use ebbtide_shard::signal::half_life::HalfLife;
 pub use ebbtide_shard::signal::window::Window;
 pub use ebbtide_shard::source::SourceTableError;
@@ -61,6 +63,7 @@ pub use ebbtide_shard::{
     PlanError, Schema, SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder,
     SignalId, SignalReading, SignalTypeDef, SourceNameError, Timestamp, TopEntry, WeightError,
 };
+pub use ebbtide_wal::LogOptions;
 pub use engine::Engine;
 pub use error::{AckError, CloseError, OpenError, ReadError, SourceError, VisitError, WaitError};
 pub use metrics::{EngineMetrics, Health};
@@ -68,6 +71,7 @@ pub use producer::{BatchOffer, Producer};
 pub use reader::{AsyncReader, Ranked, Reader};
 pub use runtime::{Backend, BackendChoice, Idle, probe};
 pub use source::SourceProducer;
+pub use store::{CheckpointError, CheckpointMetrics, RecoveryProgress, RecoveryReport, StoreError};
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

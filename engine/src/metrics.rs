@@ -1,5 +1,6 @@
 //! What an engine says of itself.
 
+use crate::CheckpointMetrics;
 use ebbtide_router::Rejected;
 use ebbtide_shard::{ShardDown, ShardMetrics};
 
@@ -11,6 +12,8 @@ pub struct EngineMetrics {
     pub shards: Vec<ShardMetrics>,
     /// Events refused at the edge, by reason.
     pub rejected: Rejected,
+    /// What checkpoints have come to; `None` for an engine that lives in memory.
+    pub checkpoints: Option<CheckpointMetrics>,
 }
 
 impl EngineMetrics {
@@ -39,6 +42,12 @@ impl EngineMetrics {
 pub enum Health {
     /// Every shard runs.
     Ok,
+    /// Every shard runs, but there will be no more checkpoints until the engine is opened again, so
+    /// the logs grow.
+    Degraded {
+        /// What failed.
+        why: String,
+    },
     /// These shards are down; the others answer.
     Failed(Vec<ShardDown>),
 }

@@ -24,6 +24,15 @@ impl Shards {
         self.ports.push(port);
     }
 
+    /// Waits until every shard runs; otherwise says which does not, and why.
+    pub(crate) fn wait_until_started(&mut self) -> Result<(), (usize, String)> {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let started = |(shard, thread): &(usize, ShardThread)| {
+            thread.wait_until_started().map_err(|why| (*shard, why))
+        };
+        threads.iter().try_for_each(started)
+    }
+
     pub(crate) fn ports(&self) -> &[Arc<ShardPort>] {
         &self.ports
     }

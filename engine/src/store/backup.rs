@@ -17,12 +17,12 @@ use super::intake::{Dealer, Intake};
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, present_logs, read_logs};
 use super::{FjallStorage, RecoveryProgress, StoreError, open, seal};
+use ebbtide_shard::EntityHash;
 use ebbtide_shard::RestoredPair;
 use ebbtide_shard::checkpoint::{
     Batch, Key, RecordFault, StorageEngine, StorageError, Tag, load, read_meta,
 };
 use ebbtide_shard::recovery::ReplayedEvent;
-use ebbtide_shard::EntityHash;
 use ebbtide_wal::limits::BLOCK_BYTES;
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -20,6 +20,7 @@ use ebbtide_shard::checkpoint::{
 };
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::saving::{SavePart, SaveSink};
+use ebbtide_shard::source::{SourceId, SourceName};
 use ebbtide_shard::{ShardDown, ShardPort};
 use ebbtide_wal::{CheckpointNote, Lsn};
 use std::collections::BTreeMap;
@@ -202,9 +203,23 @@ struct Running {
     begun: Instant,
     under_way: Vec<Arc<AtomicUsize>>,
     covered: Vec<Option<Lsn>>,
-    /// By id: the name, and the runs of each shard, which lie one behind the other.
-    sources: BTreeMap<u64, (String, BTreeMap<usize, Vec<(u16, u64)>>)>,
+    sources: BTreeMap<SourceId, SourceParts>,
     waiting: Vec<Sender<Result<CheckpointDone, CheckpointError>>>,
+}
+
+/// A source, put together from all shards.
+struct SourceParts {
+    name: SourceName,
+    /// The runs of each shard, whose partitions lie one behind the other.
+    by_shard: BTreeMap<usize, Vec<(u16, u64)>>,
+}
+
+impl SourceParts {
+    fn into_record(self) -> SourceRecord {
+        let mut runs: Vec<(u16, u64)> = self.by_shard.into_values().flatten().collect();
+        runs.dedup_by_key(|&mut (_, offset)| offset);
+        SourceRecord { name: self.name.as_str().to_owned(), runs }
+    }
 }
 
 /// Which records of ids a shard has in the storage, by generation.
@@ -278,7 +293,8 @@ impl Keeper {
         let since = self.last.elapsed();
         let Pace { every, log_bytes } = self.charge.pace;
         let counters = self.charge.ports.iter().map(|port| port.counters().snapshot());
-        let mut new = counters.zip(&self.covered).filter(|(now, covered)| now.wal_appended > **covered);
+        let mut new =
+            counters.zip(&self.covered).filter(|(now, covered)| now.wal_appended > **covered);
         self.failed.is_none()
             && since >= SPACING
             && new.any(|(now, _)| since >= every || now.wal_file_bytes >= log_bytes)
@@ -289,9 +305,9 @@ impl Keeper {
         let waiting = std::mem::take(&mut self.asked);
         if let Some(error) = &self.failed {
             let error = CheckpointError::Save(error.clone());
-            waiting.iter().for_each(|tell| {
+            for tell in waiting {
                 let _nobody_waits = tell.send(Err(error.clone()));
-            });
+            }
             return;
         }
         let shards = self.charge.ports.len();
@@ -343,11 +359,10 @@ impl Keeper {
             SavePart::Pairs(chunk) => self.charge.saver.commit(chunk)?,
             SavePart::Sources(sources) => {
                 let Some(running) = &mut self.running else { return Ok(false) };
-                for source in sources {
-                    let (name, runs) = source;
-                    let named = || (name.as_str().to_owned(), BTreeMap::new());
-                    let entry = running.sources.entry(name.id().0).or_insert_with(named);
-                    entry.1.insert(shard, runs);
+                for (name, runs) in sources {
+                    let named = || SourceParts { name: name.clone(), by_shard: BTreeMap::new() };
+                    let parts = running.sources.entry(name.id()).or_insert_with(named);
+                    parts.by_shard.insert(shard, runs);
                 }
             }
             SavePart::Ids(unsaved) => {
@@ -377,10 +392,8 @@ impl Keeper {
     fn finish(&mut self) -> Result<(), SaveError> {
         let Some(running) = self.running.take() else { return Ok(()) };
         let Charge { saver, ports, leaving, files, .. } = &mut self.charge;
-        let record = |(id, (name, runs)): (u64, (String, BTreeMap<usize, Vec<(u16, u64)>>))| {
-            (id, SourceRecord { name, runs: joined(runs) })
-        };
-        saver.put_sources(running.sources.into_iter().map(record).collect())?;
+        let sources = running.sources.into_iter();
+        saver.put_sources(sources.map(|(id, parts)| (id.0, parts.into_record())).collect())?;
         saver.delete(&std::mem::take(&mut self.old_ids))?;
         let shards = running.covered.iter().flatten().map(|lsn| lsn.get());
         let covered = (0..).zip(shards).chain(leaving.iter().map(|&log| (log, LEAVING)));
@@ -422,11 +435,4 @@ impl Keeper {
             let _nobody_waits = tell.send(Err(error.clone()));
         }
     }
-}
-
-/// The runs of all shards one behind the other, neighbours of one offset as one.
-fn joined(runs: BTreeMap<usize, Vec<(u16, u64)>>) -> Vec<(u16, u64)> {
-    let mut joined: Vec<(u16, u64)> = runs.into_values().flatten().collect();
-    joined.dedup_by_key(|&mut (_, offset)| offset);
-    joined
 }

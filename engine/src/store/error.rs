@@ -295,11 +295,11 @@ impl StoreError {
             | Self::CheckpointAhead { .. }
             | Self::UnknownLog { .. }
             | Self::SchemaDamaged { .. } => true,
-            Self::Storage { source, .. } => source.kind == StorageErrorKind::Damaged,
-            Self::Checkpoint { source: LoadError::Storage(source), .. } => {
+            Self::Storage { source, .. }
+            | Self::Checkpoint { source: LoadError::Storage(source), .. } => {
                 source.kind == StorageErrorKind::Damaged
             }
-            Self::Checkpoint { .. } => true,
+            Self::Checkpoint { source, .. } => !matches!(source, LoadError::Storage(_)),
             Self::Log { source, .. } => source.is_damage(),
             _ => false,
         }

@@ -63,7 +63,9 @@ impl ShardParts {
                     }
                 }
                 Part::Ids(ids) => {
-                    ids.into_iter().for_each(|(hash, key)| recovering.remember(hash, key));
+                    for (hash, key) in ids {
+                        recovering.remember(hash, key);
+                    }
                 }
                 Part::Events(events) => recovering.replay(&events),
                 Part::Sources(records) => restore_sources(&mut sources, &records)?,
@@ -231,7 +233,10 @@ impl Covered {
     fn of(meta: &MetaRecord) -> Self {
         let lsn = |log: u32| {
             let known = meta.covered.iter().find(|&&(other, _)| other == log);
-            known.map_or(Lsn::NONE, |&(_, lsn)| if lsn == LEAVING { Lsn::NONE } else { Lsn::new(lsn) })
+            known.map_or(
+                Lsn::NONE,
+                |&(_, lsn)| if lsn == LEAVING { Lsn::NONE } else { Lsn::new(lsn) },
+            )
         };
         let by_shard = (0..meta.layout).map(lsn).collect();
         Self { placement: Placement::over(meta.layout as usize), by_shard }

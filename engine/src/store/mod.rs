@@ -1,4 +1,42 @@
-//! What an engine keeps on disk.
+//! The store: everything an engine keeps in its directory, and the ways in and out of it.
+//!
+//! ```text
+//! DIR/LOCK        one engine at a time              (lock)
+//! DIR/MANIFEST    who the store is, never changed   (manifest)
+//! DIR/checkpoint/ records of all pairs, in fjall    (fjall, checkpointer)
+//! DIR/log/0000/   the log of one shard each         (ebbtide_wal)
+//! DIR/SEAL        digests of checkpoint/, while the store is closed (seal)
+//!
+//! open ─▶ lock ─▶ manifest ─▶ seal ─▶ checkpoint ─records─▶ shards ◀─events─ logs, merged (recover)
+//! ```
+//!
+//! Promises: what was acknowledged as durable is there again after any crash, once and unaltered, or
+//! the store is refused with the reason and the place; any number of shards opens any store.
+//! Fails by: [`StoreError`].
+//! Not here: how a shard applies what it is given (`ebbtide_shard::recovery`).
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the store that opens it comes next"))]
+mod backup;
+mod checkpointer;
+mod error;
+mod files;
 mod fjall;
+mod intake;
+mod lock;
+mod manifest;
+mod open;
+mod recover;
+mod retune;
+mod seal;
+mod sources;
+mod whole;
+
+pub use checkpointer::{CheckpointError, CheckpointMetrics};
+pub use error::StoreError;
+pub use open::{RecoveryProgress, RecoveryReport};
+
+pub(crate) use checkpointer::Pace;
+pub(crate) use files::StoreFiles;
+pub(crate) use fjall::FjallStorage;
+pub(crate) use intake::Outlets;
+pub(crate) use lock::StoreLock;
+pub(crate) use open::{OpenStore, prepare};

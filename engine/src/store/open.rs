@@ -151,7 +151,7 @@ fn fit(
         schema: &Arc::new(stored),
         numbers: &old_numbers,
     };
-    retune::rewrite(reading, (schema, &new_numbers, names), &evolution)?;
+    retune::rewrite(&reading, (schema, &new_numbers, names), &evolution)?;
     let path = files.checkpoint();
     storage.close().map_err(|source| StoreError::Storage { path, source })?;
     open_storage(files, manifest)

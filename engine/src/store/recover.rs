@@ -13,9 +13,9 @@
 //! Fails by: [`StoreError`]; what the sink got is then to be thrown away.
 //! Not here: frames and torn tails (`ebbtide_wal`), applying (`ebbtide_shard::recovery`).
 
+use super::StoreError;
 use super::files::{self, StoreFiles};
 use super::sources::SourceOffsets;
-use super::StoreError;
 use ebbtide_router::Placement;
 use ebbtide_shard::checkpoint::MetaRecord;
 use ebbtide_shard::record::{self, LoggedEvents, decode_batch};
@@ -252,12 +252,7 @@ impl<S: EventSink> Merge<'_, '_, S> {
         Ok(())
     }
 
-    fn events(
-        &mut self,
-        at: usize,
-        first: Lsn,
-        events: LoggedEvents<'_>,
-    ) -> Result<(), SinkError> {
+    fn events(&mut self, at: usize, first: Lsn, events: LoggedEvents<'_>) -> Result<(), SinkError> {
         let LogReader { covered, log, .. } = self.logs[at];
         let source: Option<SourceId> = events.form().source;
         let mut next = first;

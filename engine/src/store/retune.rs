@@ -17,9 +17,7 @@ use ebbtide_shard::checkpoint::{Key, Opening};
 use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::schema::evolution::Evolution;
 use ebbtide_shard::schema::numbers::SignalNumbers;
-use ebbtide_shard::{
-    Materializer as _, RestoredPair, Schema, SignalId, SignalLedger, Timestamp,
-};
+use ebbtide_shard::{Materializer as _, RestoredPair, Schema, SignalId, SignalLedger, Timestamp};
 use std::sync::Arc;
 
 /// Whether sums stand elsewhere under the new schema than under the stored one.
@@ -34,7 +32,7 @@ pub(super) fn moves_sums(stored: &Schema, asked: &Schema, evolution: &Evolution)
 
 /// Writes the store's checkpoint anew for the half-lives of `asked`.
 pub(super) fn rewrite(
-    reading: Reading<'_, FjallStorage>,
+    reading: &Reading<'_, FjallStorage>,
     asked: (&Arc<Schema>, &SignalNumbers, Vec<String>),
     evolution: &Evolution,
 ) -> Result<(), StoreError> {
@@ -46,8 +44,8 @@ pub(super) fn rewrite(
     });
     let covered: Vec<_> = listed.collect();
     if evolution.rebuilds() {
-        let anew = Reading { schema, numbers, ..reading };
-        let rebuilt = anew.whole_from_logs().map_err(|error| cannot_rebuild(&reading, error))?;
+        let anew = Reading { schema, numbers, ..*reading };
+        let rebuilt = anew.whole_from_logs().map_err(|error| cannot_rebuild(reading, error))?;
         if !counts_agree(&whole, &rebuilt) {
             return Err(StoreError::CannotRebuild { path: reading.files.logs() });
         }

@@ -97,8 +97,8 @@ fn digests(directory: &Path) -> Result<Digests, StoreError> {
                 return Err(StoreError::WrongKind { path, directory: false });
             }
             let mut hasher = blake3::Hasher::new();
-            let hashed = hasher.update_reader(files::open_to_read(&path)?);
-            hashed.map_err(files::failed("reading", &path))?;
+            let read = hasher.update_reader(files::open_to_read(&path)?);
+            read.map_err(files::failed("reading", &path))?;
             let name = path.strip_prefix(directory).unwrap_or(&path).to_string_lossy();
             digests.insert(name.into_owned(), (hasher.finalize().to_string(), found.len()));
         }

@@ -48,7 +48,12 @@ impl SourceOffsets {
     }
 
     /// A log's shard had every event of a source for it up to `offset`.
-    pub(crate) fn reached(&mut self, log: u32, source: SourceId, offset: u64) -> Result<(), String> {
+    pub(crate) fn reached(
+        &mut self,
+        log: u32,
+        source: SourceId,
+        offset: u64,
+    ) -> Result<(), String> {
         let floor = self.known(source)?.floors.entry(log).or_default();
         *floor = offset.max(*floor);
         Ok(())

@@ -13,7 +13,7 @@ use ebbtide_shard::checkpoint::{
     StorageEngine, decode, load, source_id,
 };
 use ebbtide_shard::dedup::RecentIds;
-use ebbtide_shard::limits::{IDS_PER_CHUNK_MAX, PARTITIONS};
+use ebbtide_shard::limits::{IDS_RECORD_ENTRIES_MAX, PARTITIONS};
 use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::{
@@ -44,8 +44,6 @@ pub(crate) struct Whole {
     pub(crate) last: Lsn,
     /// What was found in each log that the checkpoint knows.
     pub(crate) logs: BTreeMap<u32, RecoveryReport>,
-    /// Events that were read from the logs.
-    pub(crate) events: u64,
 }
 
 /// Every pair counts as not saved yet, so that a walk writes them all.
@@ -97,10 +95,9 @@ impl<S: StorageEngine> Reading<'_, S> {
             let path = self.files.checkpoint();
             return Err(StoreError::CheckpointAhead { path, found, last });
         }
-        let events = dealer.events;
         let (ledger, ids, _) = unsaved.0.finish();
         let logs = read.logs.iter().map(|(&log, replayed)| (log, replayed.report)).collect();
-        Ok(Whole { ledger, ids, sources: sources.records(), last: read.last, logs, events })
+        Ok(Whole { ledger, ids, sources: sources.records(), last: read.last, logs })
     }
 
     fn read_logs_into(
@@ -157,7 +154,7 @@ impl Whole {
         let sources = std::mem::take(&mut self.sources).into_iter();
         saver.put_sources(sources.map(|record| (source_id(&record.name), record)).collect())?;
         let mut sequence = 0;
-        while let Some(ids) = self.ids.take_unsaved(IDS_PER_CHUNK_MAX) {
+        while let Some(ids) = self.ids.take_unsaved(IDS_RECORD_ENTRIES_MAX) {
             let key = Key::Ids { opening: number, shard: 0, sequence };
             let entries = ids.ids.iter().map(|&(hash, key)| (hash.0, key)).collect();
             saver.put_ids(vec![(key, IdsRecord { entries })])?;

@@ -149,8 +149,12 @@ fn answers(ledger: &SignalLedger) -> Vec<String> {
 
 /// Two checkpoints, the second of some pairs of the first and some new ones.
 fn saved(path: &Path) -> SignalLedger {
-    let opening =
-        Opening { number: 1, schema_toml: SCHEMA.into(), signal_names: vec!["view".into()] };
+    let opening = Opening {
+        number: 1,
+        schema_toml: SCHEMA.into(),
+        signal_names: vec!["view".into()],
+        covered: Vec::new(),
+    };
     let mut saver = Saver::create(FjallStorage::open(path).unwrap(), [7; 16], opening).unwrap();
     let mut ledger = ledger();
     record(&mut ledger, 0..3000);

@@ -1,0 +1,76 @@
+//! A store across its lives: closed, opened again, with other shards and on the other runtime.
+
+use ebbtide::{
+    Ack, Backend, Engine, EngineBuilder, EntityId, Event, ManualClock, SignalReading, SourceEvent,
+    Timestamp,
+};
+use ebbtide_tests::setting::{PATIENCE, schema, settings};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+fn builder(directory: &Path) -> EngineBuilder {
+    let clock = Arc::new(ManualClock::at(Timestamp::MAX));
+    Engine::builder(directory).schema(schema()).clock(clock)
+}
+
+fn open(directory: &Path, shards: usize, backend: Backend) -> Engine {
+    builder(directory).shards(shards).backend(backend).open().expect("the store opens")
+}
+
+fn event(n: u64) -> SourceEvent {
+    let (entity, signal) = (EntityId(n * n % 97), ebbtide::SignalId((n % 3) as u8));
+    let time = Timestamp::from_seconds(1_000_000 + n * 37 % 50_000);
+    SourceEvent::new(n, Event { entity, signal, time, weight: 1.0 + (n % 7) as f64 })
+}
+
+fn record(engine: &Engine, range: std::ops::RangeInclusive<u64>) {
+    let mut producer = engine.producer_for("test").unwrap();
+    for n in range {
+        producer.offer_within(event(n), PATIENCE).unwrap();
+    }
+    producer.flush(Ack::Durable, PATIENCE).unwrap();
+}
+
+type State = BTreeMap<(u64, u8), (Vec<u64>, Vec<u64>, u64, u64)>;
+
+/// Every answer, scores as bits.
+fn state(engine: &Engine) -> State {
+    let now = Timestamp::from_seconds(1_060_000);
+    let seen = engine.on_every_shard(move |local| local.pairs(now).collect::<Vec<_>>()).unwrap();
+    let entry = |(entity, signal, r): (EntityId, ebbtide::SignalId, SignalReading)| {
+        let scores = r.scores().iter().map(|s| s.to_bits()).collect();
+        ((entity.0, signal.0), (scores, r.counts().to_vec(), r.all_time, r.last_update.0))
+    };
+    seen.into_iter().flatten().map(entry).collect()
+}
+
+#[test]
+fn what_was_durable_is_there_again_with_any_shards_on_any_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("store");
+    let reference = Engine::in_memory().schema(schema()).shards(1).open().unwrap();
+    let mut n = 0;
+    for (round, setting) in settings().into_iter().chain(settings()).enumerate() {
+        let engine = open(&directory, setting.shards, setting.backend);
+        assert_eq!(engine.resume_offset("test").unwrap().unwrap_or(0), n, "{setting}");
+        let more = 500 + 100 * round as u64;
+        record(&engine, n + 1..=n + more);
+        {
+            let mut producer = reference.producer_for("test").unwrap();
+            for n in n + 1..=n + more {
+                producer.offer_within(event(n), PATIENCE).unwrap();
+            }
+            producer.flush(Ack::Applied, PATIENCE).unwrap();
+        }
+        n += more;
+        if round % 3 == 1 {
+            engine.checkpoint().unwrap();
+        }
+        assert_eq!(state(&engine), state(&reference), "round {round}, {setting}");
+        engine.close(PATIENCE).unwrap();
+    }
+    let engine = open(&directory, 3, Backend::Auto);
+    assert_eq!(state(&engine), state(&reference));
+    assert!(engine.recovery().unwrap().clean_shutdown());
+}
