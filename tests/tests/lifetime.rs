@@ -326,11 +326,12 @@ fn closing_names_the_shards_that_are_late_until_they_are_not_and_nothing_is_lost
 fn an_engine_that_cannot_be_is_refused_with_the_reason() {
     let builder = || Engine::in_memory().schema(schema()).backend(Backend::Threads);
     let refusal = |builder: ebbtide::EngineBuilder| builder.open().map(drop).unwrap_err();
-    assert_eq!(refusal(Engine::in_memory()), OpenError::NoSchema);
+    assert!(matches!(refusal(Engine::in_memory()), OpenError::NoSchema));
     for asked in [0, SHARDS_MAX + 1] {
-        assert_eq!(refusal(builder().shards(asked)), OpenError::Shards { asked });
+        let refused = refusal(builder().shards(asked));
+        assert!(matches!(refused, OpenError::Shards { asked: other } if other == asked));
     }
-    assert_eq!(refusal(builder().cores([])), OpenError::Shards { asked: 0 });
+    assert!(matches!(refusal(builder().cores([])), OpenError::Shards { asked: 0 }));
     let core = refusal(builder().cores([1_000_000]));
     let OpenError::Core { core: 1_000_000, available } = &core else { panic!("{core}") };
     assert!(!available.is_empty());
