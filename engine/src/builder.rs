@@ -139,8 +139,8 @@ impl EngineBuilder {
         self
     }
 
-    /// What to do if the schema has other half-lives than the store. Unless it is said, such a store
-    /// is refused: scores never change their meaning in silence.
+    /// What to do if the schema has other half-lives than the store. Unless it is said, such a
+    /// store is refused: scores never change their meaning in silence.
     pub fn retune(mut self, retune: Retune) -> Self {
         self.retune = Some(retune);
         self

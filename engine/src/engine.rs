@@ -73,9 +73,9 @@ impl Engine {
         EngineBuilder::new(None)
     }
 
-    /// Starts to put together an engine that keeps everything in `directory`, which is made if there
-    /// is none. What was acknowledged as durable is there again after any crash; any number of shards
-    /// opens any store.
+    /// Starts to put together an engine that keeps everything in `directory`, which is made if
+    /// there is none. What was acknowledged as durable is there again after any crash; any number
+    /// of shards opens any store.
     ///
     /// ```
     /// use ebbtide::{Ack, Engine, EntityId, Event, Schema};
@@ -91,8 +91,9 @@ impl Engine {
     /// producer.wait(ticket, Ack::Durable, Duration::from_secs(5))?;
     /// engine.close(Duration::from_secs(5))?;
     ///
-    /// let again = Engine::builder(&directory).schema(Schema::from_toml(schema)?).shards(3).open()?;
-    /// let reading = again.reader()?.read(EntityId(42), view, again.now())?.unwrap();
+    /// let again =
+    /// Engine::builder(&directory).schema(Schema::from_toml(schema)?).shards(3).open()?; let
+    /// reading = again.reader()?.read(EntityId(42), view, again.now())?.unwrap();
     /// assert_eq!(reading.all_time, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -106,8 +107,8 @@ impl Engine {
         self.store.as_ref().map(OpenStore::report)
     }
 
-    /// Takes a checkpoint of everything applied by now and waits until it is durable. What it covers
-    /// leaves the logs, so the next opening is shorter. Events go on meanwhile.
+    /// Takes a checkpoint of everything applied by now and waits until it is durable. What it
+    /// covers leaves the logs, so the next opening is shorter. Events go on meanwhile.
     ///
     /// # Errors
     ///

@@ -10,7 +10,8 @@
 //! * [`schema`] says which signals exist; [`event`] what enters; [`reading`] what comes out;
 //!   [`record`] what the log keeps; [`source`] how far each source has come.
 //! * [`ledger`] owns the state; [`shard`] moves events into it and answers requests, sans-I/O.
-//! * [`checkpoint`] and [`saving`] write the state out while events go on, [`recovery`] takes it back.
+//! * [`checkpoint`] and [`saving`] write the state out while events go on, [`recovery`] takes it
+//!   back.
 //! * [`lane`], [`doorbell`] and [`watermark`] are the only crossings between threads; [`port`] is
 //!   what the rest of the engine holds of a shard.
 //! * [`dedup`] remembers which events were counted last.

@@ -1,8 +1,8 @@
 //! Recovery of one shard: the records of the checkpoint, then the events that the log gives again.
 //!
 //! Promises: the same bits as before the crash. An event that its pair's record includes already is
-//! passed over, so it does not matter how far behind the log the checkpoint is, nor that its records
-//! were taken at different times.
+//! passed over, so it does not matter how far behind the log the checkpoint is, nor that its
+//! records were taken at different times.
 //! Invariants: records first, then events in the order of their sequence numbers.
 //! Not here: where records and events come from, and whether they are whole (the engine's store).
 //! Source: per-record sequence numbers as in ARIES (Mohan et al., 1992).
@@ -76,8 +76,8 @@ impl Recovering {
         }
     }
 
-    /// Takes in a pair of the checkpoint; `is_ahead` says whether the log may give events again that
-    /// its record includes.
+    /// Takes in a pair of the checkpoint; `is_ahead` says whether the log may give events again
+    /// that its record includes.
     ///
     /// # Errors
     ///

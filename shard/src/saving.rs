@@ -25,8 +25,8 @@ use std::collections::VecDeque;
 pub enum SavePart {
     /// Pairs that changed.
     Pairs(Chunk),
-    /// How far each source has come in this shard's partitions: runs of equal offsets, each with its
-    /// first partition.
+    /// How far each source has come in this shard's partitions: runs of equal offsets, each with
+    /// its first partition.
     Sources(Vec<(SourceName, Vec<(u16, u64)>)>),
     /// Ids remembered since the last checkpoint, at most [`IDS_RECORD_ENTRIES_MAX`].
     Ids(UnsavedIds),

@@ -1,11 +1,12 @@
 //! A copy of a store in another directory, of one that is closed or while it is open.
 //!
 //! ```text
-//! records ─▶ checkpoint/ ─▶ logs, block by block from the end ─▶ read the copy back ─▶ SEAL ─▶ MANIFEST
+//! records ─▶ checkpoint/ ─▶ logs, from their ends ─▶ read the copy back ─▶ SEAL ─▶ MANIFEST
 //! ```
 //!
 //! Promises: the copy is a store of its own that opens as this one would after a crash in the
-//! moment the copy was finished; it was read back in full before it counts. The manifest comes last.
+//! moment the copy was finished; it was read back in full before it counts. The manifest comes
+//! last.
 //! Why from the end: a log grows forward, so what is read later lies before what was read earlier,
 //! and no hole can appear that was never in the original.
 //! Invariants: whoever calls lets no checkpoint be taken meanwhile, so no record changes, and

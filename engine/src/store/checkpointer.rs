@@ -1,13 +1,14 @@
 //! The thread that owns the checkpoint's storage and writes to it while the shards go on.
 //!
 //! ```text
-//! time, log size, or a host asks ─▶ every shard: begin ─parts─▶ batches ─▶ finish ─▶ every log: note
+//! time, log size, or a host asks ─▶ all shards begin ─parts─▶ batches ─▶ finish ─▶ all logs note
 //! ```
 //!
 //! Promises: one checkpoint at a time; what it covers is durable and was read back before a log is
 //! told that it may let go; a storage that fails ends checkpoints and nothing else: the shards go
 //! on, their logs grow, and the engine says that it is degraded.
-//! Invariants: a shard never calls the storage. Parts are written in the order each shard made them.
+//! Invariants: a shard never calls the storage. Parts are written in the order each shard made
+//! them.
 //! Fails by: [`CheckpointError`] to whoever asked, and in [`CheckpointMetrics`].
 //! Not here: what a part holds (`ebbtide_shard::saving`), how it is written (`Saver`).
 

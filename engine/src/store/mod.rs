@@ -7,11 +7,11 @@
 //! DIR/log/0000/   the log of one shard each         (ebbtide_wal)
 //! DIR/SEAL        digests of checkpoint/, while the store is closed (seal)
 //!
-//! open ─▶ lock ─▶ manifest ─▶ seal ─▶ checkpoint ─records─▶ shards ◀─events─ logs, merged (recover)
+//! open ─▶ lock ─▶ manifest ─▶ seal ─▶ checkpoint ─records─▶ shards ◀─events─ logs (recover)
 //! ```
 //!
-//! Promises: what was acknowledged as durable is there again after any crash, once and unaltered, or
-//! the store is refused with the reason and the place; any number of shards opens any store.
+//! Promises: what was acknowledged as durable is there again after any crash, once and unaltered,
+//! or the store is refused with the reason and the place; any number of shards opens any store.
 //! Fails by: [`StoreError`].
 //! Not here: how a shard applies what it is given (`ebbtide_shard::recovery`).
 

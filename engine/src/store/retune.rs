@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Promises: either the old checkpoint or the new one is there, whatever happens; both cover the
-//! logs as they are. A score that restarts begins at zero; one that is rebuilt is the sum over every
-//! event ever recorded, or the store is refused.
+//! logs as they are. A score that restarts begins at zero; one that is rebuilt is the sum over
+//! every event ever recorded, or the store is refused.
 //! Fails by: [`StoreError`]; the store is then as it was.
 
 use super::files;
