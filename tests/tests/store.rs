@@ -1,8 +1,8 @@
 //! A store across its lives: closed, opened again, with other shards and on the other runtime.
 
 use ebbtide::{
-    Ack, Backend, Engine, EngineBuilder, EntityId, Event, ManualClock, SignalReading, SourceEvent,
-    Timestamp,
+    Ack, Backend, Engine, EngineBuilder, EntityId, Event, ManualClock, OpenError, SignalReading,
+    SourceEvent, StoreError, Timestamp,
 };
 use ebbtide_tests::setting::{PATIENCE, schema, settings};
 use std::collections::BTreeMap;
@@ -73,4 +73,18 @@ fn what_was_durable_is_there_again_with_any_shards_on_any_runtime() {
     let engine = open(&directory, 3, Backend::Auto);
     assert_eq!(state(&engine), state(&reference));
     assert!(engine.recovery().unwrap().clean_shutdown());
+}
+
+#[test]
+fn a_closed_store_may_be_opened_again_while_its_engine_is_still_there() {
+    let folder = tempfile::tempdir().unwrap();
+    for setting in settings() {
+        let engine = open(folder.path(), setting.shards, setting.backend);
+        let refused = builder(folder.path()).shards(1).open().map(drop).unwrap_err();
+        assert!(matches!(refused, OpenError::Store(StoreError::AlreadyOpen { .. })), "{refused}");
+        engine.close(PATIENCE).unwrap();
+        let again = open(folder.path(), 1, setting.backend);
+        assert!(engine.producer().is_err(), "the closed one stays closed");
+        drop(again);
+    }
 }

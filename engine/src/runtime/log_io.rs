@@ -5,6 +5,7 @@
 //! Invariants: one log, one driver, one shard; the driver outlives the log's last request.
 //! Not here: what the log asks for (`ebbtide_wal::Log`), executors ([`super::uring`]).
 
+use crate::store::StoreLock;
 use ebbtide_shard::ShardPort;
 use ebbtide_wal::limits::{IDLE_WATERMARK_US, SPACE_RETRY_MS};
 use ebbtide_wal::{IoTasks, IoThreads, Log, Lsn, NoWal, WalWriter};
@@ -101,6 +102,8 @@ impl Answer {
 /// For a shard with a log.
 pub(super) struct LogIo {
     lanes: Lanes,
+    /// The store is in use for as long as its log is.
+    _lock: Arc<StoreLock>,
     answer: Answer,
     /// How far the log is durable, and since when.
     durable: (Option<Lsn>, Instant),
@@ -111,9 +114,9 @@ pub(super) struct LogIo {
 }
 
 impl LogIo {
-    pub(super) fn new(lanes: Lanes, answer: Answer) -> Self {
+    pub(super) fn new(lanes: Lanes, answer: Answer, lock: Arc<StoreLock>) -> Self {
         let now = Instant::now();
-        Self { lanes, answer, durable: (None, now), rested_at: None, space_tried: now }
+        Self { lanes, _lock: lock, answer, durable: (None, now), rested_at: None, space_tried: now }
     }
 }
 

@@ -12,6 +12,7 @@ mod uring;
 
 pub(crate) use shard_loop::message as panic_message;
 
+use crate::store::StoreLock;
 use ebbtide_shard::{Shard, ShardPort};
 use ebbtide_wal::{Log, NoWal, Replayed, StartOptions};
 use std::fmt;
@@ -80,6 +81,8 @@ pub(crate) struct DurableWork {
     pub(crate) port: Arc<ShardPort>,
     /// Where its log lies.
     pub(crate) directory: PathBuf,
+    /// Held for as long as the log is in use.
+    pub(crate) lock: Arc<StoreLock>,
     /// Takes in what is stored, to the end; `None` if there will be no end.
     pub(crate) recover: Recover,
 }

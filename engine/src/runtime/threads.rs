@@ -4,11 +4,13 @@ use super::log_io::{Answer, Lanes, LogIo, NoLog, TICK};
 use super::shard_loop::{self, Pace};
 use super::{DurableWork, Job, Recovered, Run, Work};
 use crate::block_on::{Alarm, block_on_with_alarm};
+use crate::store::StoreLock;
 use ebbtide_shard::Shard;
 use ebbtide_wal::storage::threads::Threads;
 use ebbtide_wal::{IoThreads, Log, ready};
 use std::future::{Future, ready as done};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -70,16 +72,16 @@ fn drive<F: Future<Output = ()>>(shard: impl FnOnce(ThreadPace) -> F) {
 
 /// Rebuilds a shard and starts its log; `None` if the opening was given up meanwhile.
 fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogIo)>, String> {
-    let DurableWork { port, directory, recover } = work;
+    let DurableWork { port, directory, lock, recover } = work;
     let answer = Answer::to(&port);
     let Some(recovered) = recover()? else { return Ok(None) };
-    start_log(name, &directory, recovered, answer).map(Some)
+    start_log(name, (&directory, lock), recovered, answer).map(Some)
 }
 
 /// Starts a recovered shard's log on two threads of its own.
 pub(super) fn start_log(
     name: &str,
-    directory: &Path,
+    (directory, lock): (&Path, Arc<StoreLock>),
     recovered: Recovered,
     answer: Answer,
 ) -> Result<(Shard<Log>, LogIo), String> {
@@ -89,5 +91,5 @@ pub(super) fn start_log(
     let wake = answer.clone();
     let io = IoThreads::start(name, started.commit, started.upkeep, move || wake.tell());
     let io = io.map_err(|e| format!("its log has no threads: {e}"))?;
-    Ok((make(started.log)?, LogIo::new(Lanes::Threads(io), answer)))
+    Ok((make(started.log)?, LogIo::new(Lanes::Threads(io), answer, lock)))
 }

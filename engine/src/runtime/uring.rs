@@ -63,14 +63,14 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
 
 /// Rebuilds a shard and starts its log; `None` if the opening was given up meanwhile.
 async fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogIo)>, String> {
-    let DurableWork { port, directory, recover } = work;
+    let DurableWork { port, directory, lock, recover } = work;
     let answer = Answer::to(&port);
     let Some(recovered) = recover()? else { return Ok(None) };
     let storage = match Dma::open(&directory).await {
         Ok(storage) => storage,
         // A file system that refuses direct I/O: the log does without, on threads.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            return start_log(name, &directory, recovered, answer).map(Some);
+            return start_log(name, (&directory, lock), recovered, answer).map(Some);
         }
         Err(error) => return Err(format!("its log cannot be opened: {error}")),
     };
@@ -93,5 +93,5 @@ async fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogI
             let _gone = end.await;
         }
     });
-    Ok(Some((make(started.log)?, LogIo::new(Lanes::Tasks(io, ended), answer))))
+    Ok(Some((make(started.log)?, LogIo::new(Lanes::Tasks(io, ended), answer, lock))))
 }

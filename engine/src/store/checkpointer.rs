@@ -14,7 +14,7 @@
 
 use super::files::{self, StoreFiles};
 use super::recover::LEAVING;
-use super::{FjallStorage, StoreError, backup, seal};
+use super::{FjallStorage, StoreError, StoreLock, backup, seal};
 use crate::runtime::panic_message;
 use ebbtide_shard::checkpoint::{
     CheckpointDone, IdsRecord, Key, SaveError, Saver, SourceRecord, StorageError,
@@ -109,6 +109,8 @@ pub(crate) struct Charge {
     pub(crate) pace: Pace,
     /// Logs of shards that there are no more.
     pub(crate) leaving: Vec<u32>,
+    /// Held until the storage is closed; each shard holds it until its log is.
+    pub(crate) lock: Arc<StoreLock>,
 }
 
 impl Checkpointer {
@@ -263,7 +265,7 @@ impl Keeper {
             self.look_around();
         };
         self.give_up(&CheckpointError::Closing);
-        let Charge { files, saver, .. } = self.charge;
+        let Charge { files, saver, lock, .. } = self.charge;
         let path = files.checkpoint();
         let storage = |source: StorageError| StoreError::Storage { path: path.clone(), source };
         let closed = saver.into_storage().close().map_err(storage);
@@ -272,6 +274,8 @@ impl Keeper {
             (Ok(()), None) => seal::write(&files),
             (outcome, _) => outcome,
         };
+        // Whoever is told may open the store again.
+        drop(lock);
         let _nobody_waits = tell.send(sealed);
     }
 

@@ -1,6 +1,7 @@
 //! The lock: one process, and in it one engine, at a time.
 //!
-//! Promises: held from before anything is read until the last file is closed; the kernel lets go
+//! Promises: held from before anything is read until the last file is closed, by every thread that
+//! may still write; the kernel lets go
 //! of it when the process ends, whatever way. The file stays empty, so it cannot be damaged.
 //! Fails by: [`StoreError::AlreadyOpen`], with the process that holds it where the kernel tells.
 //! Not here: network file systems, whose locks may be local to one host.

@@ -99,8 +99,7 @@ pub(crate) struct Prepared {
     storage: FjallStorage,
     meta: MetaRecord,
     created: bool,
-    /// Let go of last.
-    lock: StoreLock,
+    lock: Arc<StoreLock>,
 }
 
 /// Locks the store in `directory`, makes it if there is none, and checks that `schema` fits.
@@ -113,7 +112,7 @@ pub(crate) fn prepare(
     let root = directory.canonicalize().map_err(files::failed("looking at", directory))?;
     files::check_private(&root, true)?;
     let files = StoreFiles::new(&root);
-    let lock = StoreLock::take(&files)?;
+    let lock = Arc::new(StoreLock::take(&files)?);
     // What a crash left of a checkpoint that was to take the other's place, or has.
     files::remove_directory(&files.next_checkpoint())?;
     let (manifest, created) = match Manifest::read(&files)? {
@@ -244,8 +243,7 @@ pub(crate) struct Restored {
     /// Logs of shards that there are no more.
     leaving: Vec<u32>,
     opening: Opening,
-    /// Let go of last.
-    lock: StoreLock,
+    lock: Arc<StoreLock>,
 }
 
 impl Prepared {
@@ -282,7 +280,8 @@ impl Prepared {
             Ok(Some(Recovered { replayed, options, make: Box::new(make) }))
         };
         let directory = self.files.log(number(port.shard()));
-        DurableWork { port: Arc::clone(port), directory, recover: Box::new(recover) }
+        let (port, lock) = (Arc::clone(port), Arc::clone(&self.lock));
+        DurableWork { port, directory, lock, recover: Box::new(recover) }
     }
 
     /// Reads everything that is stored and hands it to the shards, which start their logs then.
@@ -357,8 +356,6 @@ impl Restored {
 pub(crate) struct OpenStore {
     checkpointer: Checkpointer,
     report: RecoveryReport,
-    /// Let go of last.
-    _lock: StoreLock,
 }
 
 impl OpenStore {
@@ -369,8 +366,8 @@ impl OpenStore {
         pace: Pace,
     ) -> Result<Self, StoreError> {
         let Restored { files, saver, report, leaving, lock, .. } = restored;
-        let charge = Charge { files, saver, ports, pace, leaving };
-        Ok(Self { checkpointer: Checkpointer::start(charge)?, report, _lock: lock })
+        let charge = Charge { files, saver, ports, pace, leaving, lock };
+        Ok(Self { checkpointer: Checkpointer::start(charge)?, report })
     }
 
     pub(crate) fn checkpointer(&self) -> &Checkpointer {
