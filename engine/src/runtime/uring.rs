@@ -7,18 +7,41 @@ use super::{DurableWork, Job, Recovered, Run, Work};
 use ebbtide_shard::Shard;
 use ebbtide_wal::storage::dma::Dma;
 use ebbtide_wal::{IoTasks, Log};
-use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
+use glommio::{LocalExecutorBuilder, Placement};
+use std::cell::Cell;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A log's tasks are looked at this often even beside a shard that spins.
-const LOG_LATENCY: Duration = Duration::from_micros(50);
+/// How often a busy shard lets its log's tasks go on.
+const BREATH_EVERY: Duration = Duration::from_micros(50);
+/// A shard without a log has nothing beside it on its executor.
+const BREATH_EVERY_ALONE: Duration = Duration::from_millis(100);
+/// The shortest sleep that is one: the executor looks at its I/O and comes straight back.
+const BREATH: Duration = Duration::from_micros(1);
+/// How long an executor looks for events before it sleeps: long enough for a [`BREATH`] to end.
+const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(20);
+/// No task is ever interrupted: the shard breathes by itself. And none may be: an executor whose
+/// preemption timer fires between arming it and running its tasks runs none of them and goes to
+/// sleep, and nothing wakes it (glommio 0.9.0, `run_task_queues` and `run`).
+const PREEMPT_EVERY: Duration = Duration::from_hours(1);
 
-struct UringPace;
+struct UringPace {
+    every: Duration,
+    breathed: Cell<Instant>,
+}
+
+impl UringPace {
+    fn new(every: Duration) -> Self {
+        Self { every, breathed: Cell::new(Instant::now()) }
+    }
+}
 
 impl Pace for UringPace {
     async fn breathe(&self) {
-        glommio::executor().yield_if_needed().await;
+        if self.breathed.get().elapsed() >= self.every {
+            glommio::timer::sleep(BREATH).await;
+            self.breathed.set(Instant::now());
+        }
     }
 
     async fn sleep(&self, length: Duration) {
@@ -31,19 +54,22 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
     let Run { job: Job { name, core, idle, work }, starting, ending } = run;
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name(&name.clone())
+        .preempt_timer(PREEMPT_EVERY)
+        .spin_before_park(SPIN_BEFORE_SLEEP)
         .spawn(move || async move {
             // A shard that cannot be built has not started.
             match work {
                 Work::InMemory(build) => {
                     let shard = build();
                     if starting.send(Ok(())).is_ok() {
-                        shard_loop::drive(shard, NoLog, idle, UringPace).await;
+                        shard_loop::drive(shard, NoLog, idle, UringPace::new(BREATH_EVERY_ALONE))
+                            .await;
                     }
                 }
                 Work::Durable(work) => match start(&name, work).await {
                     Ok(Some((shard, log))) => {
                         if starting.send(Ok(())).is_ok() {
-                            shard_loop::drive(shard, log, idle, UringPace).await;
+                            shard_loop::drive(shard, log, idle, UringPace::new(BREATH_EVERY)).await;
                         }
                     }
                     Ok(None) => {}
@@ -78,16 +104,7 @@ async fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogI
     let started = replayed.start(&storage, options).await.map_err(|e| e.to_string())?;
     let wake = answer.clone();
     let (io, lanes) = IoTasks::new(started.commit, started.upkeep, move || wake.tell());
-    let queue = glommio::executor().create_task_queue(
-        Shares::default(),
-        Latency::Matters(LOG_LATENCY),
-        "log",
-    );
-    let mut ends = Vec::with_capacity(lanes.len());
-    for lane in lanes {
-        let task = glommio::spawn_local_into(lane, queue).map_err(|e| e.to_string())?;
-        ends.push(task.detach());
-    }
+    let ends: Vec<_> = lanes.map(|lane| glommio::spawn_local(lane).detach()).into();
     let ended = Box::pin(async move {
         for end in ends {
             let _gone = end.await;
