@@ -155,7 +155,8 @@ pub fn held(engine: &Engine) -> BTreeMap<Pair, (u64, u64)> {
         pairs.into_iter().map(read).collect::<Vec<_>>()
     };
     let mut held = BTreeMap::new();
-    for (pair, state) in engine.on_every_shard(look).expect("every shard runs").into_iter().flatten()
+    for (pair, state) in
+        engine.on_every_shard(look).expect("every shard runs").into_iter().flatten()
     {
         assert_eq!(held.insert(pair, state), None, "{pair:?} is on one shard only");
     }

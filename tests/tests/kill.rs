@@ -193,7 +193,9 @@ fn killed_at_any_moment_a_store_has_what_was_acknowledged_once_and_to_the_bit() 
     let mut left = number("KILLS").unwrap_or(KILLS);
     while left > 0 {
         let kills = live(program, seed, left);
-        println!("store {seed}: {kills} kills; SEED={seed} cargo test -p ebbtide-tests --test kill");
+        println!(
+            "store {seed}: {kills} kills; SEED={seed} cargo test -p ebbtide-tests --test kill"
+        );
         left -= kills.min(left);
         seed += 1;
     }

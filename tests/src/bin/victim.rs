@@ -43,12 +43,8 @@ struct Orders {
 impl Orders {
     fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let directory = PathBuf::from(arguments.next()?);
-        let mut orders = Self {
-            directory,
-            numbers: BTreeMap::new(),
-            backend: Backend::Auto,
-            ack: Ack::Durable,
-        };
+        let mut orders =
+            Self { directory, numbers: BTreeMap::new(), backend: Backend::Auto, ack: Ack::Durable };
         for argument in arguments {
             match argument.split_once('=')? {
                 ("backend", "threads") => orders.backend = Backend::Threads,
