@@ -6,6 +6,7 @@
 
 mod log_io;
 pub mod probe;
+mod pulse;
 mod shard_loop;
 mod threads;
 mod uring;

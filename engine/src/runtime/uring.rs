@@ -1,6 +1,7 @@
 //! Shards on glommio executors: one pinned thread with an io_uring each.
 
 use super::log_io::{Answer, Lanes, LogIo, NoLog};
+use super::pulse::Pulse;
 use super::shard_loop::{self, Pace};
 use super::threads::start_log;
 use super::{DurableWork, Job, Recovered, Run, Work};
@@ -32,6 +33,13 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name(&name.clone())
         .spawn(move || async move {
+            let _pulse = match Pulse::of_this_task(&name).await {
+                Ok(pulse) => pulse,
+                Err(error) => {
+                    let _nobody_waits = starting.send(Err(error.to_string()));
+                    return;
+                }
+            };
             // A shard that cannot be built has not started.
             match work {
                 Work::InMemory(build) => {
