@@ -5,13 +5,16 @@
 //! and far, late events too. [`Truth`] is computed by a ledger that nothing interrupts.
 //! Not here: processes and how they end (`victim`, and the tests that start it).
 
+use crate::setting::PATIENCE;
 use crate::stream::SplitMix;
 use ebbtide::{
-    Engine, EngineBuilder, EntityId, Event, EventId, ManualClock, Schema, SignalId, SignalReading,
-    SourceEvent, Timestamp,
+    Ack, Engine, EngineBuilder, EntityId, Event, EventId, ManualClock, Schema, SignalId,
+    SignalReading, SourceEvent, Timestamp,
 };
 use ebbtide_shard::{Materializer as _, PartitionKey, RoutedEvent, SignalLedger};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,6 +71,38 @@ pub fn schema() -> Arc<Schema> {
 pub fn builder(directory: &Path) -> EngineBuilder {
     let clock = Arc::new(ManualClock::at(Timestamp::MAX));
     Engine::builder(directory).schema(schema()).clock(clock)
+}
+
+/// Records the source's events of a range, and waits until they have come as far as `ack`.
+///
+/// # Panics
+///
+/// If they do not.
+pub fn record(engine: &Engine, seed: u64, range: std::ops::RangeInclusive<u64>, ack: Ack) {
+    let mut producer = engine.producer_for(SOURCE).expect("every shard runs");
+    for offset in range {
+        let _ticket = producer.offer_within(event(seed, offset), PATIENCE).expect("there is room");
+    }
+    producer.flush(ack, PATIENCE).expect("the events come so far");
+}
+
+/// Copies a directory with all that is in it.
+///
+/// # Panics
+///
+/// If that fails, other than by files that go away meanwhile.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a new directory");
+    fs::set_permissions(to, Permissions::from_mode(0o700)).expect("it is ours");
+    for entry in fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it can be listed");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("it has one").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).expect("a file can be copied");
+        }
+    }
 }
 
 fn random(seed: u64, n: u64) -> SplitMix {
