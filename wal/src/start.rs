@@ -197,8 +197,13 @@ impl Replayed {
             if usable && spares.len() <= SPARES_MAX {
                 spares.push_back(number);
             } else {
-                let removed = storage.remove(file.name).await;
-                removed.map_err(|cause| IoFault::new(Step::Remove, file.name, &cause))?;
+                match storage.remove(file.name).await {
+                    // A storage that was opened after the reading may have tidied up itself.
+                    Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                        return Err(IoFault::new(Step::Remove, file.name, &cause));
+                    }
+                    _ => {}
+                }
             }
         }
         Ok((spares, next))

@@ -91,6 +91,18 @@ fn threads_write_a_log_that_is_read_back_whole() {
 }
 
 #[test]
+fn what_a_kill_left_of_the_look_for_direct_io_does_no_harm() {
+    let home = tempfile::tempdir().unwrap();
+    drop(std::fs::File::create(home.path().join("new-ffffffffffffffff.tmp")).unwrap());
+    let looking = Threads::open_existing(home.path()).unwrap();
+    let found = ready(replay(&looking, IDENTITY, ReplayOptions::default(), |_| Ok(()))).unwrap();
+    // Opened to write, the storage looks again, and removes what it finds.
+    let storage = Threads::open(home.path()).unwrap();
+    let options = StartOptions { log: SIZES, seed: [7; 32], lsn_first_min: Lsn::NONE };
+    ready(found.start(&storage, options)).map(drop).expect("it starts");
+}
+
+#[test]
 fn a_panicking_lane_poisons_the_log() {
     let home = tempfile::tempdir().unwrap();
     let storage = Threads::open(home.path()).unwrap();

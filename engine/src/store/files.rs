@@ -8,6 +8,7 @@
 
 use super::StoreError;
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -164,7 +165,12 @@ pub(super) fn open_lock(path: &Path) -> Result<File, StoreError> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.mode(FILE_MODE).custom_flags(flags).open(path).map_err(failed("opening", path))
+    options.mode(FILE_MODE).custom_flags(flags).open(path).map_err(|error| {
+        match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => StoreError::Symlink { path: path.to_owned() },
+            _ => failed("opening", path)(error),
+        }
+    })
 }
 
 /// The first bytes of a file, at most `most` of them and one more; `None` if there is no file.
@@ -259,7 +265,7 @@ mod tests {
         symlink(&file, &link).unwrap();
         assert!(matches!(check_private(&link, false), Err(StoreError::Symlink { .. })));
         assert!(matches!(read_short(&link, 9), Err(StoreError::Symlink { .. })));
-        assert!(open_lock(&link).is_err());
+        assert!(matches!(open_lock(&link), Err(StoreError::Symlink { .. })));
         assert!(matches!(check_private(&file, true), Err(StoreError::WrongKind { .. })));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o620)).unwrap();
         let refused = check_private(&file, false).unwrap_err();
