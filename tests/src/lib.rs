@@ -2,11 +2,13 @@
 //!
 //! * [`setting`] says on which engines a test runs, [`stream`] what is recorded there, [`truth`]
 //!   what has to come out; [`stopped`] holds a shard still meanwhile.
+//! * [`frozen`] are stores of every format there was, which must open for ever.
 //! * [`call`] and [`tidy`] serve the check command and the house rules.
 //!
 //! Deliberately not here: product code. Nothing in the engine depends on this package.
 
 pub mod call;
+pub mod frozen;
 pub mod setting;
 pub mod stopped;
 pub mod stream;

@@ -128,11 +128,14 @@ mod tests {
 
     #[test]
     fn the_bytes_are_frozen_and_come_back() {
+        const DIGEST: &str = "a84923bd32d54967eace2f27500aed49b6b212d759e72d93bb870d5a7ad3f087";
         let bytes = manifest().encode();
         assert_eq!(bytes[..16], *b"EBBTIDE\0\x01\0\0\0\0\0\0\0");
         assert_eq!(bytes[16..32], [1; 16]);
         assert_eq!(bytes[32..48], [2; 16]);
         assert_eq!(bytes[48..96], [0; 48]);
+        let digest = blake3::Hash::from_slice(&bytes[96..]).unwrap();
+        assert_eq!(digest.to_hex().as_str(), DIGEST);
         let Ok(read) = Manifest::decode(&bytes) else { panic!("it was just written") };
         assert_eq!((read.store, read.key), (StoreId([1; 16]), [2; 16]));
     }
