@@ -210,7 +210,7 @@ mod tests {
         let identity = LogIdentity { store: StoreId([1; 16]), shard: 0 };
         let fresh = ReplayOptions::default();
         let found = ready(replay(&disk, identity, fresh, |_| Ok(()))).unwrap();
-        let log = LogOptions { group_bytes: 8192, segment_bytes: 65536 };
+        let log = LogOptions { group_bytes: 8192, segment_bytes: 65536, ..LogOptions::default() };
         let options = StartOptions { log, seed: [1; 32], lsn_first_min: Lsn::NONE };
         let started = ready(found.start(&disk, options)).unwrap();
         let woken = Rc::new(Cell::new(0));

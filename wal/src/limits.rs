@@ -33,10 +33,16 @@ pub const GROUP_BYTES_DEFAULT: usize = 1024 * 1024;
 /// group that no longer fitted.
 pub const FRAME_BYTES_MAX: usize = GROUP_BYTES_MAX + BLOCK_BYTES;
 
+/// What records leave free in a segment for the note of a checkpoint: a log that lacks space can
+/// still say what it need not keep, and so get some.
+pub const NOTE_RESERVE_BYTES: usize = BLOCK_BYTES;
+
 /// Largest segment file.
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Segment file unless asked otherwise.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
+/// Segments a log must be allowed to have: one that retires while the next is filled.
+pub const SEGMENTS_MIN: u64 = 3;
 /// Zeroed or recycled files kept ready beyond the one in use. One is enough to rotate without
 /// waiting; more only saves zeroing after several segments retire at once.
 pub const SPARES_MAX: usize = 2;
@@ -74,11 +80,11 @@ const _: () = {
     assert!(usize::BITS >= 64, "offsets are computed in usize");
 };
 
-/// Smallest segment for groups of `group_bytes`: header, one full group, and the block that
-/// always stays free for the seal.
+/// Smallest segment for groups of `group_bytes`: header, one full group, the block that stays free
+/// for the note of a checkpoint, and the one that stays free for the seal.
 #[must_use]
 pub const fn segment_bytes_min(group_bytes: usize) -> u64 {
-    (SEGMENT_HEADER_BYTES + group_bytes + BLOCK_BYTES) as u64
+    (SEGMENT_HEADER_BYTES + group_bytes + NOTE_RESERVE_BYTES + BLOCK_BYTES) as u64
 }
 
 /// `bytes` rounded up to whole blocks.
@@ -100,11 +106,15 @@ pub struct LogOptions {
     pub group_bytes: usize,
     /// Size of each new segment file.
     pub segment_bytes: u64,
+    /// What the segment files may take together. At this limit the log pushes back until a
+    /// checkpoint lets some of it go, so take checkpoints well below it.
+    pub log_bytes_max: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { group_bytes: GROUP_BYTES_DEFAULT, segment_bytes: SEGMENT_BYTES_DEFAULT }
+        let (group_bytes, segment_bytes) = (GROUP_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT);
+        Self { group_bytes, segment_bytes, log_bytes_max: u64::MAX }
     }
 }
 
@@ -124,6 +134,10 @@ impl LogOptions {
         let whole = segment.is_multiple_of(BLOCK_BYTES as u64);
         if !whole || !(least..=SEGMENT_BYTES_MAX).contains(&segment) {
             return Err(OptionsError::SegmentBytes { asked: segment, least });
+        }
+        let (asked, least) = (self.log_bytes_max, SEGMENTS_MIN * segment);
+        if asked < least {
+            return Err(OptionsError::LogBytes { asked, least });
         }
         Ok(())
     }
@@ -153,6 +167,14 @@ pub enum OptionsError {
         /// The least that holds one group.
         least: u64,
     },
+    /// Ask for more, or for smaller segments.
+    #[error("a log of at most {asked} bytes is not possible: ask for {least} at least")]
+    LogBytes {
+        /// What was asked for.
+        asked: u64,
+        /// The least that lets a log move on.
+        least: u64,
+    },
 }
 
 #[cfg(test)]
@@ -171,10 +193,17 @@ mod tests {
         assert_eq!(odd.check(), Err(OptionsError::GroupBytes { asked }));
 
         let least = segment_bytes_min(GROUP_BYTES_MIN);
-        let smallest = LogOptions { group_bytes: GROUP_BYTES_MIN, segment_bytes: least };
+        let smallest = LogOptions {
+            group_bytes: GROUP_BYTES_MIN,
+            segment_bytes: least,
+            ..LogOptions::default()
+        };
         assert_eq!(smallest.check(), Ok(()));
         let asked = least - BLOCK_BYTES as u64;
         let smaller = LogOptions { segment_bytes: asked, ..smallest };
         assert_eq!(smaller.check(), Err(OptionsError::SegmentBytes { asked, least }));
+        let asked = 3 * least - 1;
+        let short = LogOptions { log_bytes_max: asked, ..smallest };
+        assert_eq!(short.check(), Err(OptionsError::LogBytes { asked, least: 3 * least }));
     }
 }

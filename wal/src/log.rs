@@ -311,8 +311,11 @@ impl WalWriter for Log {
             return Err(AppendError::TooLarge { asked: records.len(), most });
         }
         if !self.open.fits(records, count) {
-            let space = self.is_blocked() && self.starved.is_some();
-            let pressure = if space { Pressure::Space } else { Pressure::Device };
+            let pressure = match self.is_blocked() {
+                true if self.starved.is_some() => Pressure::Space,
+                true if self.is_at_limit() => Pressure::Limit,
+                _ => Pressure::Device,
+            };
             return Err(AppendError::BackPressure(pressure));
         }
         let first = self.open.push(records, count);

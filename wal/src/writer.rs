@@ -94,6 +94,9 @@ pub enum Pressure {
     /// returns or a segment retires.
     #[error("the log is out of space; free some, or take a checkpoint")]
     Space,
+    /// A checkpoint: the log takes as much as it may. It resumes by itself when a segment retires.
+    #[error("the log is as large as it may be; take a checkpoint")]
+    Limit,
 }
 
 /// A writer that keeps nothing: it numbers records and forgets them.

@@ -20,7 +20,8 @@ use world::{Appended, Crash, World, read_log};
 
 const BLOCK: u64 = 4096;
 /// A header, room for four blocks of frames, and the seal.
-const TINY: LogOptions = LogOptions { group_bytes: 8192, segment_bytes: 24576 };
+const TINY: LogOptions =
+    LogOptions { group_bytes: 8192, segment_bytes: 28672, log_bytes_max: u64::MAX };
 const ALL: ReplayOptions =
     ReplayOptions { restored: Lsn::NONE, read_covered: false, must_exist: true };
 

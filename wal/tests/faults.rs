@@ -210,6 +210,6 @@ fn a_store_opens_on_a_disk_that_a_whole_segment_no_longer_fits() {
             world.disk.lose(name);
         }
     }
-    world.disk.limit_space(Some(used as u64 - SMALL.segment_bytes + 20_000));
+    world.disk.limit_space(Some(used as u64 - SMALL.segment_bytes + 25_000));
     assert_well(&mut world, promised, "a small segment is better than none");
 }

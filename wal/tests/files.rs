@@ -22,7 +22,8 @@ use ebbtide_wal::{
 };
 
 const IDENTITY: LogIdentity = LogIdentity { store: StoreId([0xf1; 16]), shard: 1 };
-const SIZES: LogOptions = LogOptions { group_bytes: 65536, segment_bytes: 1 << 20 };
+const SIZES: LogOptions =
+    LogOptions { group_bytes: 65536, segment_bytes: 1 << 20, log_bytes_max: u64::MAX };
 const LONG: Duration = Duration::from_mins(1);
 
 /// The 24 bytes of record `lsn`.

@@ -164,7 +164,7 @@ fn run(started: &mut Started<SimDisk>) {
 fn write_frozen() -> SimDisk {
     let disk = SimDisk::new(0);
     let found = ready(replay(&disk, FROZEN, ReplayOptions::default(), |_| Ok(()))).expect("empty");
-    let log = LogOptions { group_bytes: 8192, segment_bytes: 24576 };
+    let log = LogOptions { group_bytes: 8192, segment_bytes: 28672, ..LogOptions::default() };
     let options = StartOptions { log, seed: [9; 32], lsn_first_min: Lsn::NONE };
     let mut started = ready(found.start(&disk, options)).expect("it starts");
     for (first, count) in [(1_u8, 2_u8), (3, 1)] {
@@ -234,9 +234,9 @@ fn a_log_of_version_one_is_read_frame_by_frame() {
             (1, 4096, FrameKind::Records),
             (1, 8192, FrameKind::Watermark),
             (1, 12288, FrameKind::Records),
-            (1, 20480, FrameKind::Seal),
-            (2, 4096, FrameKind::Checkpoint),
-            (2, 8192, FrameKind::Shutdown),
+            (1, 20480, FrameKind::Checkpoint),
+            (1, 24576, FrameKind::Seal),
+            (2, 4096, FrameKind::Shutdown),
         ]
     );
     let batches = [(Lsn::new(1), 2, 48), (Lsn::new(3), 1, 24), (Lsn::new(4), 1, 5000)];

@@ -104,7 +104,8 @@ fn sizes() -> impl Strategy<Value = LogOptions> {
     (2_usize..12, 0_u64..40).prop_map(|(group_blocks, more_blocks)| {
         let group_bytes = group_blocks * 4096;
         let least = ebbtide_wal::limits::segment_bytes_min(group_bytes);
-        LogOptions { group_bytes, segment_bytes: least + more_blocks * 4096 }
+        let segment_bytes = least + more_blocks * 4096;
+        LogOptions { group_bytes, segment_bytes, ..LogOptions::default() }
     })
 }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const STORE: StoreId = StoreId([0xab; 16]);
-const SIZES: LogOptions = LogOptions { group_bytes: 65_536, segment_bytes: 1 << 20 };
+const SIZES: LogOptions =
+    LogOptions { group_bytes: 65_536, segment_bytes: 1 << 20, log_bytes_max: u64::MAX };
 const LONG: Duration = Duration::from_mins(1);
 const RECORD: [u8; 25] = [7; 25];
 

@@ -18,7 +18,8 @@ use crate::group::Group;
 use crate::io::{CommitDone, CommitIo};
 use crate::key::{ChainHash, FrameKey, SegmentId};
 use crate::limits::{
-    BLOCK_BYTES, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, SHORT_WRITES_MAX, index,
+    BLOCK_BYTES, FRAME_HEADER_BYTES, NOTE_RESERVE_BYTES, SEGMENT_HEADER_BYTES, SHORT_WRITES_MAX,
+    index,
 };
 use crate::lsn::Lsn;
 use crate::note::{CheckpointNote, NOTE_BYTES};
@@ -137,10 +138,12 @@ impl Log {
         }
     }
 
-    /// Whether the frame fits the active segment and leaves a block for the seal.
+    /// Whether the frame fits the active segment and leaves a block for the seal, and one for the
+    /// note of a checkpoint unless it is what ends a log or lets it shrink.
     fn has_room(&self, kind: FrameKind) -> bool {
         let frame_bytes = match kind {
-            FrameKind::Records => self.open.frame_bytes(),
+            FrameKind::Records => self.open.frame_bytes() + NOTE_RESERVE_BYTES,
+            FrameKind::Watermark => BLOCK_BYTES + NOTE_RESERVE_BYTES,
             _ => BLOCK_BYTES,
         };
         self.active.offset + (frame_bytes + BLOCK_BYTES) as u64 <= self.active.bytes

@@ -18,8 +18,9 @@ use crate::storage::FileName;
 use crate::writer::Pressure;
 
 const IDENTITY: LogIdentity = LogIdentity { store: StoreId([1; 16]), shard: 0 };
-/// Room for a header, three blocks of frames, and the seal.
-const SIZES: LogOptions = LogOptions { group_bytes: 8192, segment_bytes: 5 * 4096 };
+/// Room for a header, three blocks of frames, the note of a checkpoint, and the seal.
+const SIZES: LogOptions =
+    LogOptions { group_bytes: 8192, segment_bytes: 6 * 4096, log_bytes_max: u64::MAX };
 
 fn key() -> FrameKey {
     FrameKey::derive(&SegmentId { log: IDENTITY, seq: 1, epoch: Epoch([2; 16]) })
@@ -206,7 +207,7 @@ fn a_full_segment_is_sealed_to_its_end_after_the_next_is_active() {
     log.commit_done(CommitDone::Activate(Ok(())));
     match log.next_upkeep() {
         Some(UpkeepIo::Seal { segment: 1, offset, frame }) => {
-            assert_eq!((offset, frame.len()), (4 * 4096, BLOCK_BYTES));
+            assert_eq!((offset, frame.len()), (4 * 4096, 2 * BLOCK_BYTES));
             let fields = read_header(&key(), &frame).unwrap().fields;
             assert_eq!((fields.kind, fields.durable), (FrameKind::Seal, Lsn::new(3)));
         }
@@ -307,6 +308,56 @@ fn segments_retire_only_after_the_note_is_durable() {
     assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Recycle { segment: 1, .. })));
     log.upkeep_done(Ok(()));
     assert_eq!(log.segments().map(|span| span.seq).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_full_log_without_space_can_still_note_a_checkpoint_and_shrinks_by_it() {
+    let mut log = rotated();
+    log.commit_done(CommitDone::Activate(Ok(())));
+    // Space runs out: no file can be made, and the second segment fills up as well.
+    log.spares.clear();
+    log.starve(fault(io::ErrorKind::StorageFull));
+    while log.active.offset < 4 * 4096 {
+        write(&mut log);
+        sync(&mut log);
+        log.append(b"a", 1).unwrap();
+    }
+    assert!(log.next_commit().is_none() && log.is_blocked());
+    let covered = log.watermarks().durable.unwrap();
+    log.note_checkpoint(CheckpointNote { covered, digest: [5; 32] }).unwrap();
+    assert_eq!(write(&mut log), FrameKind::Checkpoint);
+    sync(&mut log);
+    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Seal { segment: 1, .. })));
+    log.upkeep_done(Ok(()));
+    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Recycle { segment: 1, .. })));
+    log.upkeep_done(Ok(()));
+    let next = log.next_commit();
+    assert!(matches!(next, Some(CommitIo::Activate { segment: 3, .. })), "{next:?}");
+}
+
+#[test]
+fn a_log_at_its_limit_pushes_back_until_a_segment_retires() {
+    let mut log = rotated();
+    log.options.log_bytes_max = 2 * SIZES.segment_bytes;
+    log.commit_done(CommitDone::Activate(Ok(())));
+    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Seal { segment: 1, .. })));
+    log.upkeep_done(Ok(()));
+    assert!(log.next_upkeep().is_none(), "a third segment would be one too many");
+    while log.active.offset < 4 * 4096 {
+        write(&mut log);
+        sync(&mut log);
+        log.append(&[7; 4000], 1).unwrap();
+    }
+    assert!(log.next_commit().is_none());
+    let full = log.append(&[7; 8000], 1);
+    assert_eq!(full, Err(AppendError::BackPressure(Pressure::Limit)));
+    let covered = log.watermarks().durable.unwrap();
+    log.note_checkpoint(CheckpointNote { covered, digest: [5; 32] }).unwrap();
+    assert_eq!(write(&mut log), FrameKind::Checkpoint);
+    sync(&mut log);
+    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Recycle { segment: 1, .. })));
+    log.upkeep_done(Ok(()));
+    assert!(matches!(log.next_commit(), Some(CommitIo::Activate { segment: 3, .. })));
 }
 
 #[test]

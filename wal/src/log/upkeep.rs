@@ -161,12 +161,19 @@ impl Log {
 
     fn next_spare(&mut self) -> Option<UpkeepIo> {
         let needed = self.closing == Closing::No || self.is_blocked();
-        if !needed || !self.spares.is_empty() || self.starved.is_some() {
+        let kept = !self.spares.is_empty() || self.starved.is_some() || self.is_at_limit();
+        if !needed || kept {
             return None;
         }
         let number = self.take_number();
         self.upkeep = Upkeep::Preparing { number };
         Some(UpkeepIo::Prepare { number, bytes: self.options.segment_bytes })
+    }
+
+    /// Whether one segment more would be more than the log may take.
+    pub(super) fn is_at_limit(&self) -> bool {
+        let files = self.segments.iter().map(|span| span.bytes).sum::<u64>();
+        files.saturating_add(self.options.segment_bytes) > self.options.log_bytes_max
     }
 
     /// A little more of the next file is zeroed, as long as nobody waits for it.

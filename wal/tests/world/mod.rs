@@ -21,7 +21,8 @@ use ebbtide_wal::{
 pub(crate) const IDENTITY: LogIdentity = LogIdentity { store: StoreId([0x5e; 16]), shard: 2 };
 
 /// Sizes that rotate often.
-pub(crate) const SMALL: LogOptions = LogOptions { group_bytes: 8192, segment_bytes: 32768 };
+pub(crate) const SMALL: LogOptions =
+    LogOptions { group_bytes: 8192, segment_bytes: 32768, log_bytes_max: u64::MAX };
 
 /// A broken promise, in words.
 pub(crate) type Violation = String;
