@@ -49,7 +49,8 @@ fn kill_a_recorder(directory: &Path) -> Result<u64, Box<dyn Error>> {
     let mut recorder = Command::new(program).arg(directory).stdout(Stdio::piped()).spawn()?;
     let output = BufReader::new(recorder.stdout.take().expect("it is piped"));
     let mut lines = output.lines();
-    let mut last = lines.by_ref().take(ACKNOWLEDGED).last().ok_or("the recorder said nothing")??;
+    let mut last =
+        lines.by_ref().take(ACKNOWLEDGED).last().ok_or("the recorder said nothing")??;
     recorder.kill()?;
     recorder.wait()?;
     // What it said before it died counts too.

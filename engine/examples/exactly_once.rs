@@ -1,7 +1,9 @@
 //! A stream that can be read again is recorded in two lives of an engine, and every line counts
 //! once, although the second life does not know where the first one broke off.
 
-use ebbtide::{Ack, Engine, EntityId, Event, Schema, SignalId, SourceEvent, SourceProducer, Timestamp};
+use ebbtide::{
+    Ack, Engine, EntityId, Event, Schema, SignalId, SourceEvent, SourceProducer, Timestamp,
+};
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;

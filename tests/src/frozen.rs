@@ -58,7 +58,7 @@ const PLAIN: u64 = 200;
 /// Never: the schema is a constant that tests read.
 pub fn builder(directory: &Path, shards: usize) -> EngineBuilder {
     let schema = Schema::from_toml(SCHEMA).expect("the schema keeps every rule");
-    let log = LogOptions { group_bytes: 8 << 10, segment_bytes: 24 << 10 };
+    let log = LogOptions { group_bytes: 8 << 10, segment_bytes: 24 << 10, ..LogOptions::default() };
     let clock = Arc::new(ManualClock::at(NOW));
     Engine::builder(directory).schema(schema).shards(shards).clock(clock).log_options(log)
 }
@@ -203,10 +203,7 @@ pub fn unpack(packed: &Path, to: &Path) -> io::Result<()> {
     })
 }
 
-fn each_entry(
-    folder: &Path,
-    mut act: impl FnMut(&Path, &str) -> io::Result<()>,
-) -> io::Result<()> {
+fn each_entry(folder: &Path, mut act: impl FnMut(&Path, &str) -> io::Result<()>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

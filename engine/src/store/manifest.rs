@@ -141,6 +141,34 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_manifest_is_the_one_written() {
+        let bytes = manifest().encode();
+        let (_, table) = include_str!("../../../docs/FORMAT.md")
+            .split_once("Bytes of the manifest:\n\n| offset | bytes | field |\n|---|---|---|\n")
+            .unwrap();
+        let mut next = 0;
+        for row in table.lines().take_while(|line| line.starts_with('|')) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let (at, length): (usize, usize) =
+                (cells[1].parse().unwrap(), cells[2].parse().unwrap());
+            assert_eq!(at, next, "{row}");
+            next = at + length;
+            let name = cells[3].split(':').next().unwrap();
+            let want = match name {
+                "magic" => MAGIC.to_vec(),
+                "format version" => FORMAT.to_le_bytes().to_vec(),
+                "zero" => vec![0; length],
+                "store id" => vec![1; 16],
+                "partition key" => vec![2; 16],
+                "hash" => hash(&bytes[..at]).to_vec(),
+                other => panic!("no field is called {other}"),
+            };
+            assert_eq!(bytes[at..next], want, "{row}");
+        }
+        assert_eq!(next, MANIFEST_BYTES);
+    }
+
+    #[test]
     fn every_flipped_bit_is_damage_and_no_newer_format() {
         let bytes = manifest().encode();
         for bit in 0..MANIFEST_BYTES * 8 {
