@@ -16,6 +16,7 @@ use ebbtide::{
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ pub fn record(engine: &Engine) {
     }
 }
 
-fn record_numbered(engine: &Engine, range: std::ops::RangeInclusive<u64>) {
+fn record_numbered(engine: &Engine, range: RangeInclusive<u64>) {
     let mut producer = engine.producer_for(SOURCE).expect("the source is free");
     for n in range {
         producer.offer_within(SourceEvent::new(n, event(n)), PATIENCE).expect("it is taken");
@@ -102,7 +103,7 @@ fn record_numbered(engine: &Engine, range: std::ops::RangeInclusive<u64>) {
     producer.flush(Ack::Durable, PATIENCE).expect("it is durable");
 }
 
-fn record_plain(engine: &Engine, range: std::ops::RangeInclusive<u64>) {
+fn record_plain(engine: &Engine, range: RangeInclusive<u64>) {
     let mut producer = engine.producer().expect("the shards run");
     for n in range {
         offer_plain(&mut producer, n);
@@ -128,7 +129,8 @@ fn is_known_again(n: u64) -> bool {
     }
 }
 
-/// Records everything again that is known when it comes again, as a host that does not know how far it had come.
+/// Records everything again that is known when it comes again, as a host does that cannot tell how
+/// far it had come.
 ///
 /// # Panics
 ///
