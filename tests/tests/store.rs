@@ -25,11 +25,11 @@ fn event(n: u64) -> SourceEvent {
 }
 
 fn record(engine: &Engine, range: std::ops::RangeInclusive<u64>) {
-    let mut producer = engine.producer_for("test").unwrap();
+    let mut producer = engine.producer_for("test").expect("it is free");
     for n in range {
-        producer.offer_within(event(n), PATIENCE).unwrap();
+        producer.offer_within(event(n), PATIENCE).expect("it is taken");
     }
-    producer.flush(Ack::Durable, PATIENCE).unwrap();
+    producer.flush(Ack::Durable, PATIENCE).expect("it is durable");
 }
 
 type State = BTreeMap<(u64, u8), (Vec<u64>, Vec<u64>, u64, u64)>;
@@ -37,7 +37,8 @@ type State = BTreeMap<(u64, u8), (Vec<u64>, Vec<u64>, u64, u64)>;
 /// Every answer, scores as bits.
 fn state(engine: &Engine) -> State {
     let now = Timestamp::from_seconds(1_060_000);
-    let seen = engine.on_every_shard(move |local| local.pairs(now).collect::<Vec<_>>()).unwrap();
+    let seen = engine.on_every_shard(move |local| local.pairs(now).collect::<Vec<_>>());
+    let seen = seen.expect("every shard runs");
     let entry = |(entity, signal, r): (EntityId, ebbtide::SignalId, SignalReading)| {
         let scores = r.scores().iter().map(|s| s.to_bits()).collect();
         ((entity.0, signal.0), (scores, r.counts().to_vec(), r.all_time, r.last_update.0))
