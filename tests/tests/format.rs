@@ -14,8 +14,9 @@ fn fixtures() -> PathBuf {
 }
 
 fn unpacked(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    frozen::unpack(&fixtures().join(name), &folder.path().join("store")).unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
+    let unpacked = frozen::unpack(&fixtures().join(name), &folder.path().join("store"));
+    unpacked.expect("the fixture is there");
     folder
 }
 
@@ -67,16 +68,16 @@ fn refused_after(name: &str, harm: impl FnOnce(&Path)) -> &'static str {
 }
 
 fn flip(path: &Path, at: impl FnOnce(usize) -> usize) {
-    let mut bytes = fs::read(path).unwrap();
+    let mut bytes = fs::read(path).expect("it is there");
     let at = at(bytes.len());
     bytes[at] ^= 1;
-    fs::write(path, bytes).unwrap();
+    fs::write(path, bytes).expect("it can be written");
 }
 
 /// The segments of a log, in order.
 fn segments(store: &Path, log: u32) -> Vec<PathBuf> {
-    let listed = fs::read_dir(store.join(format!("log/{log:04}"))).unwrap();
-    let mut paths: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
+    let listed = fs::read_dir(store.join(format!("log/{log:04}"))).expect("the log is there");
+    let mut paths: Vec<_> = listed.map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
     paths.sort();
     paths
