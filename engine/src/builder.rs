@@ -240,7 +240,10 @@ impl EngineBuilder {
         started.map_err(|(shard, why)| crate::StoreError::Shard { shard, why })?;
         restored.enter()?;
         let ports = engine.shards.ports().to_vec();
-        engine.store = Some(OpenStore::start(restored, ports, self.checkpoints)?);
+        // A log that may not grow so far is to shrink in time.
+        let log_bytes = self.checkpoints.log_bytes.min(self.log.log_bytes_max / 2);
+        let pace = Pace { log_bytes, ..self.checkpoints };
+        engine.store = Some(OpenStore::start(restored, ports, placement, pace)?);
         Ok(engine)
     }
 

@@ -26,6 +26,10 @@ pub struct Producer {
 }
 
 /// What became of a batch.
+///
+/// If a shard goes down in the middle of it, `taken` stops at the first event that is lost, and
+/// events behind it may be in other shards already. A host that offers the rest again then wants a
+/// source or ids, by which repeats are known.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a batch may be taken in part"]
 pub struct BatchOffer<E = OfferError> {

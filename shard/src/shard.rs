@@ -214,6 +214,7 @@ impl<W: WalWriter> Shard<W> {
         let counters = self.port.counters();
         counters.wal_appended.put(log.appended.get());
         counters.wal_written.put(log.written.unwrap_or(Lsn::NONE).get());
+        counters.wal_file_bytes.put(self.intake.wal.file_bytes());
         counters.wal_durable.put(log.durable.unwrap_or(Lsn::NONE).get());
     }
 
@@ -254,6 +255,8 @@ impl<W: WalWriter> Shard<W> {
                     let Intake { ledger, sources, .. } = &self.intake;
                     visit(&LocalShard::new(self.port.shard(), ledger, sources));
                 }
+                // What a checkpoint under way still holds counts as saved, so none takes its place.
+                Mail::Checkpoint(_) if self.closing || self.saving.is_some() => {}
                 Mail::Checkpoint(sink) => {
                     let appended = self.intake.wal.watermarks().appended;
                     self.saving = Some(Saving::begin(appended, sink));
@@ -262,11 +265,7 @@ impl<W: WalWriter> Shard<W> {
                     // A log that can take no more notes keeps what it has, which harms nobody.
                     let _kept = self.intake.wal.note_checkpoint(note);
                 }
-                Mail::Close => {
-                    self.closing = true;
-                    // The log has it all; what was handed out already stays saved.
-                    self.saving = None;
-                }
+                Mail::Close => self.closing = true,
                 #[cfg(feature = "test-util")]
                 Mail::Panic => panic!("a test asked shard {} to panic", self.port.shard()),
             }
@@ -340,11 +339,19 @@ impl<W: WalWriter> Shard<W> {
         counters.duplicates_by_content.add(took.duplicates_by_content);
         counters.batch_events_max.raise(took.slots);
         counters.requests_answered.add(requests);
-        counters.wal_file_bytes.put(self.intake.wal.file_bytes());
         counters.pairs.set(self.intake.ledger.pairs());
         counters.memory_bytes.set(self.intake.memory_bytes());
         counters.producers.set(self.events.len());
         counters.readers.set(self.requests.len());
+    }
+}
+
+/// However a shard ends, whoever waits for it is told.
+impl<W> Drop for Shard<W> {
+    fn drop(&mut self) {
+        let shard = self.port.shard();
+        // What was said before stays.
+        self.port.set_down(ShardDown::Failed { shard, cause: "its thread ended early".into() });
     }
 }
 

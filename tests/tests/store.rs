@@ -25,11 +25,11 @@ fn event(n: u64) -> SourceEvent {
 }
 
 fn record(engine: &Engine, range: std::ops::RangeInclusive<u64>) {
-    let mut producer = engine.producer_for("test").expect("it is free");
+    let mut producer = engine.producer_for("test").expect("nobody else records it");
     for n in range {
         producer.offer_within(event(n), PATIENCE).expect("it is taken");
     }
-    producer.flush(Ack::Durable, PATIENCE).expect("it is durable");
+    producer.flush(Ack::Durable, PATIENCE).expect("the disk works");
 }
 
 type State = BTreeMap<(u64, u8), (Vec<u64>, Vec<u64>, u64, u64)>;

@@ -36,7 +36,13 @@ impl Group {
 
     /// Bytes of the largest batch that still fits.
     pub(crate) fn room(&self) -> usize {
-        batch_bytes_max(self.buffer.len() - self.payload_bytes)
+        self.room_within(self.buffer.len())
+    }
+
+    /// The same if the frame must not be longer than `frame_bytes`.
+    pub(crate) fn room_within(&self, frame_bytes: usize) -> usize {
+        let most = frame_bytes.min(self.buffer.len());
+        batch_bytes_max(most.saturating_sub(self.payload_bytes))
     }
 
     /// Whether a batch fits, by its bytes and by its count.

@@ -311,11 +311,11 @@ impl WalWriter for Log {
             return Err(AppendError::TooLarge { asked: records.len(), most });
         }
         if !self.open.fits(records, count) {
-            let pressure = match self.is_blocked() {
-                true if self.starved.is_some() => Pressure::Space,
-                true if self.is_at_limit() => Pressure::Limit,
-                _ => Pressure::Device,
-            };
+            return Err(AppendError::BackPressure(Pressure::Device));
+        }
+        if records.len() > self.room() {
+            let at_limit = self.starved.is_none() && self.is_at_limit();
+            let pressure = if at_limit { Pressure::Limit } else { Pressure::Space };
             return Err(AppendError::BackPressure(pressure));
         }
         let first = self.open.push(records, count);
@@ -334,8 +334,15 @@ impl WalWriter for Log {
     }
 
     fn room(&self) -> usize {
-        let takes = self.poison.is_none() && self.closing == Closing::No;
-        if takes { self.open.room() } else { 0 }
+        if self.poison.is_some() || self.closing != Closing::No {
+            0
+        } else if self.spares.is_empty() {
+            // Without a next segment only what this one holds: what is taken can be made durable,
+            // also on a full disk, and so a checkpoint can cover it and let the log shrink.
+            self.open.room_within(self.active_room())
+        } else {
+            self.open.room()
+        }
     }
 
     /// Once the note is durable too, the segments it covers retire. Note the restored checkpoint

@@ -141,11 +141,15 @@ impl Replayed {
         Ok(())
     }
 
-    /// What was read may still lie in a cache: it must be durable before a new header says that
-    /// it is. The last frame, the only one that no later frame vouches for, is written once
-    /// more, whatever its kind: if the sync after its first write failed, the system may hold it
-    /// for clean, and the new header links to it.
-    async fn settle<S: Storage>(&self, storage: &S) -> Result<(), IoFault> {
+    /// Makes what was read durable: it may still lie in a cache, and nothing must say that it is
+    /// safe before it is. Starting the log does so by itself. The last frame, the only one that no
+    /// later frame vouches for, is written once more, whatever its kind: if the sync after its
+    /// first write failed, the system may hold it for clean.
+    ///
+    /// # Errors
+    ///
+    /// The fault of the step that failed.
+    pub async fn settle<S: Storage>(&self, storage: &S) -> Result<(), IoFault> {
         let Some(segment) = self.segments.last() else { return Ok(()) };
         let name = FileName::Segment(segment.header.id.seq);
         let fault = |step| move |cause| IoFault::new(step, name, &cause);

@@ -123,7 +123,7 @@ impl LogIo {
 impl LogDriver<Log> for LogIo {
     fn pump(&mut self, log: &mut Log) {
         // Before the answers are taken: one that comes meanwhile is seen next time.
-        self.answer.there.store(false, Ordering::Relaxed);
+        self.answer.there.swap(false, Ordering::SeqCst);
         let answered = match &mut self.lanes {
             Lanes::Threads(io) => io.pump(log),
             Lanes::Tasks(io, _) => io.pump(log),

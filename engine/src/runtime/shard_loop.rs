@@ -5,9 +5,10 @@ use super::log_io::LogDriver;
 use ebbtide_shard::limits::IDLE_TURNS_BEFORE_PARK;
 use ebbtide_shard::{Shard, Turn};
 use ebbtide_wal::WalWriter;
+use futures_lite::FutureExt as _;
 use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// What a runtime lends to the loop.
@@ -25,11 +26,10 @@ pub(super) async fn drive<W: WalWriter, D: LogDriver<W>>(
     idle: Idle,
     pace: impl Pace,
 ) {
-    let end = run(&mut shard, &mut log, idle, &pace).await;
-    let end = match end {
-        Ok(()) => close_log(&mut shard, &mut log, &pace).await,
-        failed => failed,
-    };
+    let life = live(&mut shard, &mut log, idle, &pace);
+    // After a panic the shard's memory is not the truth any more: nothing of it is used again.
+    let end = AssertUnwindSafe(life).catch_unwind().await;
+    let end = end.unwrap_or_else(|panic| Err(format!("it panicked: {}", message(&*panic))));
     // The files are at rest before anyone is told that the shard is gone: whoever waits for its
     // end may open the same log again.
     log.stop().await;
@@ -39,8 +39,8 @@ pub(super) async fn drive<W: WalWriter, D: LogDriver<W>>(
     }
 }
 
-/// Turns until the shard has taken everything, or can go on no more.
-async fn run<W: WalWriter>(
+/// Turns until the shard has taken everything, then ends the log in order.
+async fn live<W: WalWriter>(
     shard: &mut Shard<W>,
     log: &mut impl LogDriver<W>,
     idle: Idle,
@@ -52,27 +52,25 @@ async fn run<W: WalWriter>(
         if let Some(cause) = log.failure(shard.wal_mut()) {
             return Err(cause);
         }
-        match catch_unwind(AssertUnwindSafe(|| shard.turn())) {
-            Ok(Ok(Turn::Busy)) => {
+        match shard.turn().map_err(|error| error.to_string())? {
+            Turn::Busy => {
                 idle_turns = 0;
                 pace.breathe().await;
             }
-            Ok(Ok(Turn::Idle)) if idle == Idle::Spin || idle_turns < IDLE_TURNS_BEFORE_PARK => {
+            Turn::Idle if idle == Idle::Spin || idle_turns < IDLE_TURNS_BEFORE_PARK => {
                 idle_turns += 1;
                 std::hint::spin_loop();
-                if idle_turns.is_multiple_of(IDLE_TURNS_BEFORE_PARK) {
+                if idle == Idle::Spin && idle_turns == IDLE_TURNS_BEFORE_PARK {
+                    idle_turns = 0;
                     log.look_around(shard.wal_mut());
                     pace.breathe().await;
                 }
             }
-            Ok(Ok(Turn::Idle | Turn::Blocked)) => {
+            Turn::Idle | Turn::Blocked => {
                 idle_turns = 0;
                 park(shard, log, pace).await;
             }
-            Ok(Ok(Turn::Finished)) => return Ok(()),
-            Ok(Err(error)) => return Err(error.to_string()),
-            // The shard's memory is not the truth any more: nothing of it is used again.
-            Err(panic) => return Err(format!("it panicked: {}", message(&*panic))),
+            Turn::Finished => return close_log(shard, log, pace).await,
         }
     }
 }

@@ -62,7 +62,8 @@ pub(crate) fn write(
     let manifest = manifest.ok_or_else(|| StoreError::NoStore { path: from.root().to_owned() })?;
     check(&copy, &manifest)?;
     seal::write(&copy)?;
-    manifest.write(&copy)
+    manifest.begin(&copy)?;
+    Manifest::finish(&copy)
 }
 
 fn copy_records(

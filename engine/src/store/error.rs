@@ -8,7 +8,7 @@
 use ebbtide_shard::checkpoint::{LoadError, SaveError, StorageError, StorageErrorKind};
 use ebbtide_shard::schema::evolution::EvolutionError;
 use ebbtide_shard::schema::numbers::NumbersError;
-use ebbtide_wal::RecoverError;
+use ebbtide_wal::{IoFault, RecoverError};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -154,6 +154,14 @@ pub enum StoreError {
         /// What is wrong with it.
         source: RecoverError,
     },
+    /// A step on a log's files failed. Mend its cause and open again.
+    #[error("log {}: {fault}", .path.display())]
+    LogFault {
+        /// Its directory.
+        path: PathBuf,
+        /// What failed.
+        fault: IoFault,
+    },
     /// The checkpoint knows records that no log reaches: the logs are older than it.
     #[error(
         "the checkpoint in {} holds record {found} and the logs end at {last}: \
@@ -269,6 +277,7 @@ impl StoreError {
             Self::Checkpoint { .. } => "checkpoint-damaged",
             Self::ForeignCheckpoint { .. } => "checkpoint-foreign",
             Self::Log { source, .. } => source.code(),
+            Self::LogFault { .. } => "log-io",
             Self::CheckpointAhead { .. } => "checkpoint-ahead",
             Self::UnknownLog { .. } => "log-unknown",
             Self::Schema { .. } => "schema-mismatch",

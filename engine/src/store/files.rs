@@ -44,6 +44,11 @@ impl StoreFiles {
         self.root.join("MANIFEST")
     }
 
+    /// Where the manifest lies while the store is being made.
+    pub(crate) fn next_manifest(&self) -> PathBuf {
+        self.root.join("MANIFEST.new")
+    }
+
     pub(crate) fn seal(&self) -> PathBuf {
         self.root.join("SEAL")
     }
@@ -66,9 +71,9 @@ impl StoreFiles {
         self.logs().join(format!("{log:04}"))
     }
 
-    /// Something in the directory that is neither the lock nor the beginnings of a store.
-    pub(crate) fn first_stranger(&self) -> Result<Option<String>, StoreError> {
-        self.first_but(&["LOCK", "MANIFEST.new", "checkpoint"])
+    /// Something in the directory that is not the lock, nor part of a store that has `begun`.
+    pub(crate) fn first_stranger(&self, begun: bool) -> Result<Option<String>, StoreError> {
+        self.first_but(if begun { &["LOCK", "MANIFEST.new", "checkpoint"] } else { &["LOCK"] })
     }
 
     /// Something in the directory.
@@ -178,14 +183,22 @@ pub(super) fn read_short(path: &Path, most: usize) -> Result<Option<Vec<u8>>, St
 /// Puts a file in place, whole and durable: written beside, synced, renamed, directory synced.
 pub(super) fn put_in_place(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let beside = path.with_extension("new");
-    let mut file = create(&beside)?;
-    let mut write = || {
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(failed("writing", &beside))?;
-    fs::rename(&beside, path).map_err(failed("renaming to", path))?;
+    put(&beside, bytes)?;
+    rename(&beside, path)
+}
+
+/// Writes a file, durably.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut file = create(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(failed("writing", path))?;
     sync_directory(parent_of(path))
+}
+
+/// Gives a file another name, durably.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(failed("renaming to", to))?;
+    sync_directory(parent_of(to))
 }
 
 /// Removes a file, durably; there need not be one.

@@ -12,11 +12,13 @@ use ebbtide_router::Placement;
 use ebbtide_shard::checkpoint::{
     IdsRecord, Key, LoadSink, MetaRecord, PairRecord, RecordDigest, RecordFault, SourceRecord,
 };
+use ebbtide_shard::limits::IDS_PER_GENERATION;
 use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::source::{SourceId, SourceName, SourceTable};
 use ebbtide_shard::{EntityHash, EntityId, PartitionKey, RestoredPair};
 use ebbtide_wal::{Lsn, Replayed, SinkError, StartOptions};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -221,6 +223,8 @@ pub(super) struct Dealer<'a, I> {
     pub(super) events: u64,
     /// The last record that any pair of the checkpoint includes.
     pub(super) last_included: Lsn,
+    /// The newest records of ids of each shard that wrote some, and how many ids they hold.
+    ids: BTreeMap<u16, (usize, VecDeque<IdsRecord>)>,
 }
 
 /// Up to where each shard's log was covered, under the layout of that time.
@@ -266,6 +270,15 @@ impl<'a, I: Intake> Dealer<'a, I> {
             of: meta.records,
             events: 0,
             last_included: Lsn::NONE,
+            ids: BTreeMap::new(),
+        }
+    }
+
+    /// Hands over the ids that count: the newest of each shard, as many as two generations have.
+    /// They come oldest first, so those before are known by then.
+    pub(super) fn hand_over_ids(&mut self) {
+        for record in std::mem::take(&mut self.ids).into_values().flat_map(|(_, records)| records) {
+            record.entries.iter().for_each(|&(hash, key)| self.intake.id(EntityHash(hash), key));
         }
     }
 
@@ -299,9 +312,18 @@ impl<I: Intake> LoadSink for Dealer<'_, I> {
         Ok(())
     }
 
-    fn ids(&mut self, _: Key, record: IdsRecord) -> Result<(), RecordFault> {
+    fn ids(&mut self, key: Key, record: IdsRecord) -> Result<(), RecordFault> {
         self.count_record();
-        record.entries.iter().for_each(|&(hash, key)| self.intake.id(EntityHash(hash), key));
+        let Key::Ids { shard, .. } = key else { return Err(RecordFault::Key) };
+        let (held, records) = self.ids.entry(shard).or_default();
+        *held += record.entries.len();
+        records.push_back(record);
+        while let Some(oldest) = records.front()
+            && *held - oldest.entries.len() >= 2 * IDS_PER_GENERATION
+        {
+            *held -= oldest.entries.len();
+            records.pop_front();
+        }
         Ok(())
     }
 }

@@ -63,9 +63,23 @@ impl Manifest {
         })
     }
 
+    /// Whether a store is being made at `files`, or a crash ended that.
+    pub(crate) fn has_begun(files: &StoreFiles) -> Result<bool, StoreError> {
+        let bytes = files::read_short(&files.next_manifest(), MANIFEST_BYTES)?;
+        // Written in one piece before anything else: shorter, if that is where the crash was.
+        Ok(bytes.is_some_and(|bytes| {
+            bytes.len() <= MANIFEST_BYTES && MAGIC.starts_with(&bytes[..bytes.len().min(8)])
+        }))
+    }
+
+    /// Says that a store is being made at `files`.
+    pub(crate) fn begin(&self, files: &StoreFiles) -> Result<(), StoreError> {
+        files::put(&files.next_manifest(), &self.encode())
+    }
+
     /// Makes the store at `files` exist.
-    pub(crate) fn write(&self, files: &StoreFiles) -> Result<(), StoreError> {
-        files::put_in_place(&files.manifest(), &self.encode())
+    pub(crate) fn finish(files: &StoreFiles) -> Result<(), StoreError> {
+        files::rename(&files.next_manifest(), &files.manifest())
     }
 
     fn encode(&self) -> [u8; MANIFEST_BYTES] {

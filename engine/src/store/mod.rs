@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/LOCK        one engine at a time              (lock)
 //! DIR/MANIFEST    who the store is, never changed   (manifest)
-//! DIR/checkpoint/ records of all pairs, in fjall    (fjall, checkpointer)
+//! DIR/checkpoint/ records of all pairs, in fjall    (fjall, keeper)
 //! DIR/log/0000/   the log of one shard each         (ebbtide_wal)
 //! DIR/SEAL        digests of checkpoint/, while the store is closed (seal)
 //!
@@ -21,6 +21,7 @@ mod error;
 mod files;
 mod fjall;
 mod intake;
+mod keeper;
 mod lock;
 mod manifest;
 mod open;

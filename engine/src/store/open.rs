@@ -12,9 +12,10 @@
 //! Fails by: [`StoreError`]; the store is then as it was.
 //! Not here: threads of shards (the builder starts them, and gives their inboxes here).
 
-use super::checkpointer::{Charge, Checkpointer, Pace};
+use super::checkpointer::{Checkpointer, Pace};
 use super::files::{self, StoreFiles};
 use super::intake::{Dealer, Intake as _, Outlets, Rebuilt, ShardParts};
+use super::keeper::Charge;
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, LogsRead, read_logs};
 use super::whole::Reading;
@@ -61,7 +62,7 @@ pub enum RecoveryProgress {
 pub struct RecoveryReport {
     /// Whether the store was made just now.
     pub created: bool,
-    /// Which opening of the store this is.
+    /// Which opening of the store this is, counted from 1.
     pub opening: u64,
     /// Records read from the checkpoint.
     pub records_restored: u64,
@@ -113,12 +114,12 @@ pub(crate) fn prepare(
     files::check_private(&root, true)?;
     let files = StoreFiles::new(&root);
     let lock = Arc::new(StoreLock::take(&files)?);
-    // What a crash left of a checkpoint that was to take the other's place, or has.
-    files::remove_directory(&files.next_checkpoint())?;
     let (manifest, created) = match Manifest::read(&files)? {
         Some(manifest) => (manifest, false),
         None => (create(&files, schema)?, true),
     };
+    // What a crash left of a checkpoint that was to take the other's place, or has.
+    files::remove_directory(&files.next_checkpoint())?;
     let (storage, meta) = open_storage(&files, &manifest)?;
     let (storage, meta) = fit(&files, &manifest, (storage, meta), schema, retune)?;
     let (numbers, names) = numbers(&files, &meta, schema)?;
@@ -150,9 +151,10 @@ fn fit(
         schema: &Arc::new(stored),
         numbers: &old_numbers,
     };
-    retune::rewrite(&reading, (schema, &new_numbers, names), &evolution)?;
+    retune::write_next(&reading, (schema, &new_numbers, names), &evolution)?;
     let path = files.checkpoint();
     storage.close().map_err(|source| StoreError::Storage { path, source })?;
+    files::exchange(&files.next_checkpoint(), &files.checkpoint())?;
     open_storage(files, manifest)
 }
 
@@ -175,14 +177,17 @@ pub(super) fn bad_schema(files: &StoreFiles, error: &dyn std::fmt::Display) -> S
     StoreError::SchemaDamaged { path: files.checkpoint(), why: error.to_string() }
 }
 
-/// Makes an empty store. The manifest comes last: without it there is no store.
+/// Makes an empty store. Its manifest is there first under another name, by which a crash on the
+/// way is known, and gets its own last: without it there is no store.
 fn create(files: &StoreFiles, schema: &Schema) -> Result<Manifest, StoreError> {
-    if let Some(found) = files.first_stranger()? {
+    let begun = Manifest::has_begun(files)?;
+    if let Some(found) = files.first_stranger(begun)? {
         return Err(StoreError::NotAStore { path: files.root().to_owned(), found });
     }
+    let manifest = Manifest::random()?;
+    manifest.begin(files)?;
     // What a crash left of an earlier attempt.
     files::remove_directory(&files.checkpoint())?;
-    let manifest = Manifest::random()?;
     files::make_directory(&files.checkpoint())?;
     let path = files.checkpoint();
     let failed = |source| StoreError::Storage { path: path.clone(), source };
@@ -197,7 +202,7 @@ fn create(files: &StoreFiles, schema: &Schema) -> Result<Manifest, StoreError> {
     let saver = Saver::create(storage, manifest.store.0, opening);
     let saver = saver.map_err(|source| StoreError::Save { path: path.clone(), source })?;
     saver.into_storage().close().map_err(failed)?;
-    manifest.write(files)?;
+    Manifest::finish(files)?;
     Ok(manifest)
 }
 
@@ -300,6 +305,7 @@ impl Prepared {
         let restore_duration = begun.elapsed();
 
         let begun = Instant::now();
+        dealer.hand_over_ids();
         let mut sources = std::mem::take(&mut dealer.sources);
         let store = manifest.store;
         let of = LogsOf { files: &files, store, key: &key, numbers: &numbers, meta: &meta };
@@ -311,7 +317,7 @@ impl Prepared {
         }
         let report = RecoveryReport {
             created,
-            opening: meta.openings + 1,
+            opening: meta.openings,
             records_restored: meta.records,
             restore_duration,
             events_read: dealer.events,
@@ -363,10 +369,11 @@ impl OpenStore {
     pub(crate) fn start(
         restored: Restored,
         ports: Vec<Arc<ShardPort>>,
+        placement: Placement,
         pace: Pace,
     ) -> Result<Self, StoreError> {
         let Restored { files, saver, report, leaving, lock, .. } = restored;
-        let charge = Charge { files, saver, ports, pace, leaving, lock };
+        let charge = Charge { files, saver, ports, placement, pace, leaving, lock };
         Ok(Self { checkpointer: Checkpointer::start(charge)?, report })
     }
 

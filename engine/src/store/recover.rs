@@ -231,8 +231,10 @@ impl<S: EventSink> Merge<'_, '_, S> {
     fn take(&mut self, at: usize, batch: &OwnedBatch) -> Result<(), SinkError> {
         let decoded = decode_batch(&batch.records, batch.count)?;
         let reader = &mut self.logs[at];
-        if let Some((source, offset)) = decoded.progress() {
-            reader.saw_events = true;
+        // How far a source had come in what is covered is in the checkpoint, under the layout of
+        // its time; the log may have lost the batch that says which layout that was.
+        let is_new = batch.first.after(u64::from(batch.count)).previous() > reader.covered;
+        if let Some((source, offset)) = decoded.progress().filter(|_| is_new) {
             self.sources.reached(reader.log, source, offset)?;
         }
         match decoded {
@@ -243,7 +245,7 @@ impl<S: EventSink> Merge<'_, '_, S> {
                 reader.owned = placement.partitions(shard as usize);
             }
             record::Batch::Source { id, name } => self.sources.name(id, name)?,
-            record::Batch::Mark { .. } => {}
+            record::Batch::Mark { .. } => reader.saw_events = true,
             record::Batch::Events(events) => {
                 reader.saw_events = true;
                 self.events(at, batch.first, events)?;

@@ -1,7 +1,8 @@
 //! Other half-lives for a store: a decision of the host, carried out before the store opens.
 //!
 //! ```text
-//! rebuild in memory ─▶ convert ─▶ write checkpoint.new ─▶ exchange the two directories ─▶ remove
+//! rebuild in memory ─▶ convert ─▶ make the logs durable ─▶ write checkpoint.new
+//! close the old storage ─▶ exchange the two directories ─▶ remove the old one      (open)
 //! ```
 //!
 //! Promises: either the old checkpoint or the new one is there, whatever happens; both cover the
@@ -18,6 +19,8 @@ use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::schema::evolution::Evolution;
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::{Materializer as _, RestoredPair, Schema, SignalId, SignalLedger, Timestamp};
+use ebbtide_wal::ready;
+use ebbtide_wal::storage::threads::Threads;
 use std::sync::Arc;
 
 /// Whether sums stand elsewhere under the new schema than under the stored one.
@@ -30,16 +33,22 @@ pub(super) fn moves_sums(stored: &Schema, asked: &Schema, evolution: &Evolution)
     })
 }
 
-/// Writes the store's checkpoint anew for the half-lives of `asked`.
-pub(super) fn rewrite(
+/// Writes the store's checkpoint anew, for the half-lives of `asked`, where the next one goes.
+pub(super) fn write_next(
     reading: &Reading<'_, FjallStorage>,
     asked: (&Arc<Schema>, &SignalNumbers, Vec<String>),
     evolution: &Evolution,
 ) -> Result<(), StoreError> {
     let (schema, numbers, signal_names) = asked;
     let mut whole = reading.whole()?;
+    // What was read may lie in a cache only, and a checkpoint must not be ahead of it.
+    for (&log, replayed) in &whole.logs {
+        let path = reading.files.log(log);
+        let storage = Threads::open(&path).map_err(files::failed("opening", &path))?;
+        ready(replayed.settle(&storage)).map_err(|fault| StoreError::LogFault { path, fault })?;
+    }
     let listed = reading.meta.covered.iter().map(|&(log, lsn)| match whole.logs.get(&log) {
-        Some(report) => (log, report.last.get()),
+        Some(replayed) => (log, replayed.report.last.get()),
         None => (log, lsn),
     });
     let covered: Vec<_> = listed.collect();
@@ -64,8 +73,7 @@ pub(super) fn rewrite(
     };
     let layout = reading.meta.layout;
     let (manifest, numbers) = (reading.manifest, numbers.by_signal());
-    whole.write(&next, Written { manifest, opening, layout, covered, numbers })?;
-    files::exchange(&next, &reading.files.checkpoint())
+    whole.write(&next, Written { manifest, opening, layout, covered, numbers })
 }
 
 /// The same state under another schema: each score from its place among the stored ones, or zero.

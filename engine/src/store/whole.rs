@@ -19,7 +19,7 @@ use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::{
     EntityHash, Materializer as _, PartitionKey, RestoredPair, Schema, SignalLedger, Walk,
 };
-use ebbtide_wal::{Lsn, RecoveryReport};
+use ebbtide_wal::{Lsn, Replayed};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub(crate) struct Whole {
     pub(crate) sources: Vec<SourceRecord>,
     /// The last record of any log.
     pub(crate) last: Lsn,
-    /// What was found in each log that the checkpoint knows.
-    pub(crate) logs: BTreeMap<u32, RecoveryReport>,
+    /// The logs that the checkpoint knows.
+    pub(crate) logs: BTreeMap<u32, Replayed>,
 }
 
 /// Every pair counts as not saved yet, so that a walk writes them all.
@@ -88,6 +88,7 @@ impl<S: StorageEngine> Reading<'_, S> {
             let loaded = load(self.storage, &mut dealer);
             loaded.map_err(|source| StoreError::Checkpoint { path, source })?;
         }
+        dealer.hand_over_ids();
         let mut sources = std::mem::take(&mut dealer.sources);
         let read = self.read_logs_into(meta, &key, &mut sources, &mut dealer)?;
         if dealer.last_included > read.last {
@@ -96,8 +97,8 @@ impl<S: StorageEngine> Reading<'_, S> {
             return Err(StoreError::CheckpointAhead { path, found, last });
         }
         let (ledger, ids, _) = unsaved.0.finish();
-        let logs = read.logs.iter().map(|(&log, replayed)| (log, replayed.report)).collect();
-        Ok(Whole { ledger, ids, sources: sources.records(), last: read.last, logs })
+        let (last, logs) = (read.last, read.logs);
+        Ok(Whole { ledger, ids, sources: sources.records(), last, logs })
     }
 
     fn read_logs_into(

@@ -149,6 +149,17 @@ impl Log {
         self.active.offset + (frame_bytes + BLOCK_BYTES) as u64 <= self.active.bytes
     }
 
+    /// Bytes of the largest frame of records that the active segment has room for, behind the one
+    /// that is out.
+    pub(super) fn active_room(&self) -> usize {
+        let out = match &self.commit {
+            Commit::Writing(flight) | Commit::Short(flight, _) => flight.frame_bytes,
+            _ => 0,
+        };
+        let kept = out + NOTE_RESERVE_BYTES + BLOCK_BYTES;
+        index(self.active.bytes - self.active.offset).saturating_sub(kept)
+    }
+
     /// Whether the log waits for a next segment that is not there.
     pub(super) fn is_blocked(&self) -> bool {
         let idle = matches!(self.commit, Commit::Idle) && !self.unsynced;

@@ -199,6 +199,19 @@ fn rotated() -> Log {
     log
 }
 
+/// Appends and writes until the log pushes back, and gives the reason.
+fn fill(log: &mut Log) -> AppendError {
+    loop {
+        match log.append(b"a", 1) {
+            Ok(_) => {
+                write(log);
+                sync(log);
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
 #[test]
 fn a_full_segment_is_sealed_to_its_end_after_the_next_is_active() {
     let mut log = rotated();
@@ -261,14 +274,14 @@ fn a_new_file_is_zeroed_while_nobody_waits_for_it() {
 #[test]
 fn a_log_that_waits_for_its_next_file_takes_it_as_it_is() {
     let mut log = log();
-    log.spares = VecDeque::from([]);
-    for _ in 0..4 {
+    // Taken while there was a next file, which is gone since.
+    while log.active.offset < 4 * 4096 {
         log.append(b"a", 1).unwrap();
-        if log.active.offset < 4 * 4096 {
-            write(&mut log);
-            sync(&mut log);
-        }
+        write(&mut log);
+        sync(&mut log);
     }
+    log.append(b"a", 1).unwrap();
+    log.spares = VecDeque::from([]);
     assert!(log.next_commit().is_none());
     assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Prepare { .. })));
     log.upkeep_done(Ok(()));
@@ -310,54 +323,64 @@ fn segments_retire_only_after_the_note_is_durable() {
     assert_eq!(log.segments().map(|span| span.seq).collect::<Vec<_>>(), [2]);
 }
 
-#[test]
-fn a_full_log_without_space_can_still_note_a_checkpoint_and_shrinks_by_it() {
+/// A log whose second segment is full, and that gets no third one, because of `lack`.
+fn stuck(lack: impl FnOnce(&mut Log)) -> (Log, AppendError) {
     let mut log = rotated();
     log.commit_done(CommitDone::Activate(Ok(())));
-    // Space runs out: no file can be made, and the second segment fills up as well.
-    log.spares.clear();
-    log.starve(fault(io::ErrorKind::StorageFull));
-    while log.active.offset < 4 * 4096 {
-        write(&mut log);
-        sync(&mut log);
-        log.append(b"a", 1).unwrap();
-    }
-    assert!(log.next_commit().is_none() && log.is_blocked());
-    let covered = log.watermarks().durable.unwrap();
-    log.note_checkpoint(CheckpointNote { covered, digest: [5; 32] }).unwrap();
-    assert_eq!(write(&mut log), FrameKind::Checkpoint);
+    lack(&mut log);
+    write(&mut log);
     sync(&mut log);
+    let refused = fill(&mut log);
+    (log, refused)
+}
+
+/// Notes a checkpoint of everything; the first segment goes because of it, and becomes the third.
+fn shrink(log: &mut Log) {
+    let covered = log.watermarks().durable.unwrap();
+    assert_eq!(covered, log.watermarks().appended, "what is taken can be made durable");
+    log.note_checkpoint(CheckpointNote { covered, digest: [5; 32] }).unwrap();
+    assert_eq!(write(log), FrameKind::Checkpoint);
     assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Seal { segment: 1, .. })));
     log.upkeep_done(Ok(()));
+    sync(log);
     assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Recycle { segment: 1, .. })));
     log.upkeep_done(Ok(()));
+    log.append(b"a", 1).unwrap();
     let next = log.next_commit();
     assert!(matches!(next, Some(CommitIo::Activate { segment: 3, .. })), "{next:?}");
 }
 
 #[test]
+fn a_full_log_without_space_keeps_its_promises_and_shrinks_by_a_checkpoint() {
+    let (mut log, refused) = stuck(|log| log.starve(fault(io::ErrorKind::StorageFull)));
+    assert_eq!(refused, AppendError::BackPressure(Pressure::Space));
+    shrink(&mut log);
+}
+
+#[test]
 fn a_log_at_its_limit_pushes_back_until_a_segment_retires() {
-    let mut log = rotated();
-    log.options.log_bytes_max = 2 * SIZES.segment_bytes;
-    log.commit_done(CommitDone::Activate(Ok(())));
-    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Seal { segment: 1, .. })));
-    log.upkeep_done(Ok(()));
-    assert!(log.next_upkeep().is_none(), "a third segment would be one too many");
-    while log.active.offset < 4 * 4096 {
-        write(&mut log);
+    let limit = 2 * SIZES.segment_bytes;
+    let (mut log, refused) = stuck(|log| log.options.log_bytes_max = limit);
+    assert_eq!(refused, AppendError::BackPressure(Pressure::Limit));
+    shrink(&mut log);
+}
+
+#[test]
+fn a_log_at_its_limit_or_without_space_can_still_be_closed() {
+    let limit = 2 * SIZES.segment_bytes;
+    for full in [true, false] {
+        let (mut log, _) = stuck(|log| {
+            if full {
+                log.starve(fault(io::ErrorKind::StorageFull));
+            } else {
+                log.options.log_bytes_max = limit;
+            }
+        });
+        log.close();
+        assert_eq!(write(&mut log), FrameKind::Shutdown, "there is a block left for it");
         sync(&mut log);
-        log.append(&[7; 4000], 1).unwrap();
+        assert!(matches!(log.next_commit(), Some(CommitIo::Trim { .. })));
     }
-    assert!(log.next_commit().is_none());
-    let full = log.append(&[7; 8000], 1);
-    assert_eq!(full, Err(AppendError::BackPressure(Pressure::Limit)));
-    let covered = log.watermarks().durable.unwrap();
-    log.note_checkpoint(CheckpointNote { covered, digest: [5; 32] }).unwrap();
-    assert_eq!(write(&mut log), FrameKind::Checkpoint);
-    sync(&mut log);
-    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Recycle { segment: 1, .. })));
-    log.upkeep_done(Ok(()));
-    assert!(matches!(log.next_commit(), Some(CommitIo::Activate { segment: 3, .. })));
 }
 
 #[test]

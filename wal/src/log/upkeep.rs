@@ -161,8 +161,9 @@ impl Log {
 
     fn next_spare(&mut self) -> Option<UpkeepIo> {
         let needed = self.closing == Closing::No || self.is_blocked();
-        let kept = !self.spares.is_empty() || self.starved.is_some() || self.is_at_limit();
-        if !needed || kept {
+        // A log that ends may go beyond its limit: nothing would retire any more.
+        let limited = self.closing == Closing::No && self.is_at_limit();
+        if !needed || !self.spares.is_empty() || self.starved.is_some() || limited {
             return None;
         }
         let number = self.take_number();

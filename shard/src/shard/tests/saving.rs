@@ -29,7 +29,7 @@ fn begin<W: WalWriter>(
 ) -> (Arc<AtomicUsize>, mpsc::Receiver<SavePart>) {
     let (room, (parts, received)) = (Arc::new(AtomicUsize::new(room)), mpsc::channel());
     let inbox = Inbox { room: Arc::clone(&room), parts };
-    shard.port().post(Mail::Checkpoint(Box::new(inbox))).unwrap();
+    shard.port().post(Mail::Checkpoint(Box::new(inbox))).expect("the shard runs");
     (room, received)
 }
 
@@ -46,7 +46,7 @@ fn outcome(parts: &mpsc::Receiver<SavePart>) -> (Vec<(u64, u64)>, Option<u64>) {
             SavePart::Pairs(chunk) => {
                 for (key, value) in chunk.puts() {
                     let Key::Pair { entity, .. } = *key else { panic!("{key}") };
-                    let (record, _) = decode::<PairRecord>(*key, value).unwrap();
+                    let record = decode::<PairRecord>(*key, value).expect("just written").0;
                     pairs.push((entity.0, record.lsn));
                 }
             }
@@ -117,15 +117,34 @@ fn a_slow_saver_holds_the_walk_and_not_the_events() {
 }
 
 #[test]
-fn a_shard_that_closes_gives_up_the_checkpoint_and_tells_the_log_of_those_that_count() {
+fn a_shard_that_closes_does_not_wait_for_a_slow_saver_and_begins_nothing_new() {
     let mut shard = shard_with(HandWal::with_room(1 << 20));
     let (_, parts) = begin(&shard, 0);
     shard.turn().unwrap();
     let note = CheckpointNote { covered: Lsn::NONE, digest: [3; 32] };
     shard.port().post(Mail::Note(note)).unwrap();
     shard.port().begin_close();
+    let (_, late) = begin(&shard, 100);
     turns(&mut shard);
     assert_eq!(shard.turn(), Ok(Turn::Finished));
     assert_eq!(shard.wal().notes, [note]);
+    assert!(matches!(late.try_recv(), Err(mpsc::TryRecvError::Disconnected)));
+    shard.close();
     assert!(matches!(parts.try_recv(), Err(mpsc::TryRecvError::Disconnected)));
+}
+
+#[test]
+fn a_second_checkpoint_does_not_take_the_place_of_one_under_way() {
+    let mut shard = shard_with(NoWal::new());
+    let mut lane = producer(&shard);
+    lane.push(event(1), Tag::new(0)).unwrap();
+    turns(&mut shard);
+    let (room, first) = begin(&shard, 0);
+    turns(&mut shard);
+    let (_, second) = begin(&shard, 100);
+    turns(&mut shard);
+    assert!(matches!(second.try_recv(), Err(mpsc::TryRecvError::Disconnected)));
+    room.store(100, Ordering::Relaxed);
+    turns(&mut shard);
+    assert_eq!(outcome(&first), (vec![(1, 1)], Some(1)));
 }

@@ -1,0 +1,385 @@
+//! The thread that takes the checkpoints: it alone writes to the storage.
+//!
+//! ```text
+//! time, log size, or a host asks ─▶ all shards begin ─parts─▶ batches ─▶ finish ─▶ all logs note
+//! ```
+//!
+//! Invariants: no checkpoint begins after one was given up. What its shards had made counts as
+//! saved there, so a later one would miss it; only a shard that is down, a storage that failed and
+//! the end of the engine give one up, and all three are for good.
+//! Fails by: what it tells whoever asked, and the metrics.
+//! Not here: the engine's side (`checkpointer`), what a part holds (`ebbtide_shard::saving`).
+
+use super::checkpointer::{CheckpointError, CheckpointMetrics, Pace, lock};
+use super::files::{self, StoreFiles};
+use super::recover::LEAVING;
+use super::{FjallStorage, StoreError, StoreLock, backup, seal};
+use crate::runtime::panic_message;
+use ebbtide_router::Placement;
+use ebbtide_shard::ShardPort;
+use ebbtide_shard::checkpoint::{
+    CheckpointDone, IdsRecord, Key, SaveError, Saver, SourceRecord, StorageError,
+};
+use ebbtide_shard::port::Mail;
+use ebbtide_shard::saving::{SavePart, SaveSink};
+use ebbtide_shard::source::{SourceId, SourceName};
+use ebbtide_wal::{CheckpointNote, Lsn};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Parts of one shard that may be on their way.
+const PARTS_UNDER_WAY: usize = 4;
+/// Time between checkpoints at least, unless a host asks.
+const SPACING: Duration = Duration::from_secs(1);
+/// How often the size of the logs is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What the thread is told.
+pub(super) enum Order {
+    Part(usize, SavePart),
+    Checkpoint(Sender<Result<CheckpointDone, CheckpointError>>),
+    Backup(PathBuf, Sender<Result<(), StoreError>>),
+    Close(Sender<Result<(), StoreError>>),
+}
+
+/// What the thread begins with.
+pub(crate) struct Charge {
+    pub(crate) files: StoreFiles,
+    pub(crate) saver: Saver<FjallStorage>,
+    pub(crate) ports: Vec<Arc<ShardPort>>,
+    pub(crate) placement: Placement,
+    pub(crate) pace: Pace,
+    /// Logs of shards that there are no more.
+    pub(crate) leaving: Vec<u32>,
+    /// Held until the storage is closed; each shard holds it until its log is.
+    pub(crate) lock: Arc<StoreLock>,
+}
+
+/// The way of one shard's parts to the thread.
+struct PartLane {
+    shard: usize,
+    orders: Sender<Order>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl SaveSink for PartLane {
+    fn has_room(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) < PARTS_UNDER_WAY
+    }
+
+    fn take(&mut self, part: SavePart) -> bool {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.orders.send(Order::Part(self.shard, part)).is_ok()
+    }
+}
+
+/// A checkpoint that is being taken.
+struct Running {
+    begun: Instant,
+    under_way: Vec<Arc<AtomicUsize>>,
+    covered: Vec<Option<Lsn>>,
+    sources: BTreeMap<SourceId, SourceParts>,
+    waiting: Vec<Sender<Result<CheckpointDone, CheckpointError>>>,
+}
+
+/// A source, put together from all shards.
+struct SourceParts {
+    name: SourceName,
+    /// The runs of each shard, whose partitions lie one behind the other.
+    by_shard: BTreeMap<usize, Vec<(u16, u64)>>,
+}
+
+impl SourceParts {
+    /// The record of all shards together. One that did not know the source when it made its part
+    /// had nothing of it: those known at the opening are known to all.
+    fn into_record(mut self, placement: Placement) -> SourceRecord {
+        for shard in 0..placement.shards() {
+            let first = placement.partitions(shard).start;
+            let first = u16::try_from(first).expect("there are 4096 partitions");
+            self.by_shard.entry(shard).or_insert_with(|| vec![(first, 0)]);
+        }
+        let mut runs: Vec<(u16, u64)> = self.by_shard.into_values().flatten().collect();
+        runs.dedup_by_key(|&mut (_, offset)| offset);
+        SourceRecord { name: self.name.as_str().to_owned(), runs }
+    }
+}
+
+/// Which records of ids a shard has in the storage, by generation.
+#[derive(Default)]
+struct IdsWritten {
+    by_generation: BTreeMap<u64, Vec<Key>>,
+    next: u32,
+}
+
+pub(super) struct Keeper {
+    charge: Charge,
+    orders: Sender<Order>,
+    metrics: Arc<Mutex<CheckpointMetrics>>,
+    running: Option<Running>,
+    /// How far the last checkpoint covers each shard's log.
+    covered: Vec<u64>,
+    asked: Vec<Sender<Result<CheckpointDone, CheckpointError>>>,
+    last: Instant,
+    failed: Option<SaveError>,
+    /// Who waits for the end, which comes when every shard has ended.
+    closing: Option<Sender<Result<(), StoreError>>>,
+    ids: Vec<IdsWritten>,
+    /// Records of ids of earlier openings; what is still known of them is saved again.
+    old_ids: Vec<Key>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        charge: Charge,
+        orders: Sender<Order>,
+        metrics: Arc<Mutex<CheckpointMetrics>>,
+    ) -> Self {
+        let is_ids = |key: &Key| matches!(key, Key::Ids { .. });
+        Self {
+            old_ids: charge.saver.other_keys().filter(is_ids).collect(),
+            ids: charge.ports.iter().map(|_| IdsWritten::default()).collect(),
+            covered: vec![0; charge.ports.len()],
+            charge,
+            orders,
+            metrics,
+            running: None,
+            asked: Vec::new(),
+            last: Instant::now(),
+            failed: None,
+            closing: None,
+        }
+    }
+
+    pub(super) fn run(mut self, inbox: &Receiver<Order>) {
+        let tell = loop {
+            match inbox.recv_timeout(LOOK) {
+                Ok(Order::Part(shard, part)) => self.part(shard, part),
+                Ok(Order::Checkpoint(tell)) => self.asked.push(tell),
+                Ok(Order::Backup(to, tell)) => {
+                    let Charge { files, saver, .. } = &self.charge;
+                    let outcome = backup::write(files, saver.storage(), &to);
+                    let _nobody_waits = tell.send(outcome);
+                }
+                Ok(Order::Close(tell)) => self.closing = Some(tell),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // A shard may still save while it takes what it has.
+            if self.charge.ports.iter().all(|port| port.down().is_some())
+                && let Some(tell) = self.closing.take()
+            {
+                break tell;
+            }
+            self.look_around();
+        };
+        self.give_up(&CheckpointError::Closing);
+        let Charge { files, saver, lock, .. } = self.charge;
+        let path = files.checkpoint();
+        let storage = |source: StorageError| StoreError::Storage { path: path.clone(), source };
+        let closed = saver.into_storage().close().map_err(storage);
+        // A storage that failed may have files that do not hold together; no seal vouches for it.
+        let sealed = match (closed, self.failed) {
+            (Ok(()), None) => seal::write(&files),
+            (outcome, _) => outcome,
+        };
+        // Whoever is told may open the store again.
+        drop(lock);
+        let _nobody_waits = tell.send(sealed);
+    }
+
+    fn look_around(&mut self) {
+        if let Some(running) = &self.running {
+            let down = self.charge.ports.iter().find_map(|port| port.down().cloned());
+            let done = running.covered.iter().all(Option::is_some);
+            if let Some(down) = down.filter(|_| !done) {
+                self.give_up(&CheckpointError::Down(down));
+            }
+            return;
+        }
+        if !self.asked.is_empty() || self.is_due() {
+            self.begin();
+        }
+    }
+
+    /// Whether it is time for a checkpoint, and one would cover anything new.
+    fn is_due(&self) -> bool {
+        let since = self.last.elapsed();
+        let Pace { every, log_bytes } = self.charge.pace;
+        let counters = self.charge.ports.iter().map(|port| port.counters().snapshot());
+        let mut new =
+            counters.zip(&self.covered).filter(|(now, covered)| now.wal_appended > **covered);
+        self.failed.is_none()
+            && since >= SPACING
+            && new.any(|(now, _)| since >= every || now.wal_file_bytes >= log_bytes)
+    }
+
+    fn begin(&mut self) {
+        self.last = Instant::now();
+        let waiting = std::mem::take(&mut self.asked);
+        if let Some(error) = &self.failed {
+            let error = CheckpointError::Save(error.clone());
+            for tell in waiting {
+                let _nobody_waits = tell.send(Err(error.clone()));
+            }
+            return;
+        }
+        // Before any shard is told: one that is down is so for good.
+        if let Some(down) = self.charge.ports.iter().find_map(|port| port.down().cloned()) {
+            self.asked = waiting;
+            return self.give_up(&CheckpointError::Down(down));
+        }
+        let shards = self.charge.ports.len();
+        let under_way: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let running = Running {
+            begun: Instant::now(),
+            under_way: under_way.clone(),
+            covered: vec![None; shards],
+            sources: BTreeMap::new(),
+            waiting,
+        };
+        self.running = Some(running);
+        for (shard, (port, under_way)) in self.charge.ports.iter().zip(under_way).enumerate() {
+            let lane = PartLane { shard, orders: self.orders.clone(), under_way };
+            if let Err(down) = port.post(Mail::Checkpoint(Box::new(lane))) {
+                return self.give_up(&CheckpointError::Down(down));
+            }
+        }
+    }
+
+    fn part(&mut self, shard: usize, part: SavePart) {
+        let saved = catch_unwind(AssertUnwindSafe(|| self.save(shard, part)));
+        if let Some(running) = &self.running {
+            running.under_way[shard].fetch_sub(1, Ordering::AcqRel);
+        }
+        self.charge.ports[shard].doorbell().ring();
+        let finished = match saved {
+            Ok(Ok(true)) => catch_unwind(AssertUnwindSafe(|| self.finish())),
+            Ok(Ok(false)) => return,
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(panic) => Err(panic),
+        };
+        match finished {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(error),
+            Err(panic) => {
+                let cause = format!("it panicked: {}", panic_message(&*panic));
+                self.fail(SaveError::Failed { cause });
+            }
+        }
+    }
+
+    /// Writes a part. Says whether it was the last one of the checkpoint.
+    fn save(&mut self, shard: usize, part: SavePart) -> Result<bool, SaveError> {
+        if self.failed.is_some() {
+            return Ok(false);
+        }
+        match part {
+            SavePart::Pairs(chunk) => self.charge.saver.commit(chunk)?,
+            SavePart::Sources(sources) => {
+                let Some(running) = &mut self.running else { return Ok(false) };
+                for (name, runs) in sources {
+                    let named = || SourceParts { name: name.clone(), by_shard: BTreeMap::new() };
+                    let parts = running.sources.entry(name.id()).or_insert_with(named);
+                    parts.by_shard.insert(shard, runs);
+                }
+            }
+            SavePart::Ids(unsaved) => {
+                let opening = self.charge.saver.meta().openings;
+                let written = &mut self.ids[shard];
+                let shard = u16::try_from(shard).expect("there are at most 1024 shards");
+                let key = Key::Ids { opening, shard, sequence: written.next };
+                written.next += 1;
+                written.by_generation.entry(unsaved.generation).or_default().push(key);
+                let entries = unsaved.ids.iter().map(|&(hash, key)| (hash.0, key)).collect();
+                self.charge.saver.put_ids(vec![(key, IdsRecord { entries })])?;
+            }
+            SavePart::Done { covered, oldest_generation } => {
+                let kept = self.ids[shard].by_generation.split_off(&oldest_generation);
+                let gone = std::mem::replace(&mut self.ids[shard].by_generation, kept);
+                let gone: Vec<Key> = gone.into_values().flatten().collect();
+                self.charge.saver.delete(&gone)?;
+                let Some(running) = &mut self.running else { return Ok(false) };
+                running.covered[shard] = Some(covered);
+                return Ok(running.covered.iter().all(Option::is_some));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Every part is written: makes the checkpoint count, and tells those who asked and the logs.
+    fn finish(&mut self) -> Result<(), SaveError> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let Charge { saver, ports, placement, leaving, files, .. } = &mut self.charge;
+        let sources = std::mem::take(&mut running.sources).into_iter();
+        let record = |(id, parts): (SourceId, SourceParts)| (id.0, parts.into_record(*placement));
+        saver.put_sources(sources.map(record).collect())?;
+        saver.delete(&std::mem::take(&mut self.old_ids))?;
+        self.covered = running.covered.iter().flatten().map(|lsn| lsn.get()).collect();
+        let covered = (0..).zip(self.covered.iter().copied());
+        let covered = covered.chain(leaving.iter().map(|&log| (log, LEAVING)));
+        let layout = u32::try_from(ports.len()).expect("there are at most 1024 shards");
+        let done = saver.finish(layout, covered.collect())?;
+        for (port, &covered) in ports.iter().zip(&self.covered) {
+            let note = CheckpointNote { covered: Lsn::new(covered), digest: done.digest };
+            // A shard that is gone keeps its log as it is.
+            let _gone = port.post(Mail::Note(note));
+        }
+        // All of it is in the checkpoint; what cannot be removed stays on the list.
+        leaving.retain(|&log| files::remove_directory(&files.log(log)).is_err());
+        self.tell_done(&done);
+        Ok(())
+    }
+
+    fn tell_done(&mut self, done: &CheckpointDone) {
+        let Some(running) = self.running.take() else { return };
+        let mut metrics = lock(&self.metrics);
+        metrics.finished += 1;
+        metrics.records += done.records;
+        metrics.bytes += done.bytes;
+        metrics.last_duration = running.begun.elapsed();
+        metrics.last_at = Some(SystemTime::now());
+        drop(metrics);
+        for tell in running.waiting {
+            let _nobody_waits = tell.send(Ok(done.clone()));
+        }
+    }
+
+    fn fail(&mut self, error: SaveError) {
+        lock(&self.metrics).failure = Some(error.to_string());
+        self.failed = Some(error.clone());
+        self.give_up(&CheckpointError::Save(error));
+    }
+
+    fn give_up(&mut self, error: &CheckpointError) {
+        let running = self.running.take();
+        let waiting = running.into_iter().flat_map(|running| running.waiting);
+        for tell in waiting.chain(self.asked.drain(..)) {
+            let _nobody_waits = tell.send(Err(error.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_did_not_know_a_source_yet_had_nothing_of_it() {
+        let placement = Placement::over(3).unwrap();
+        let runs = |reported: &[(usize, Vec<(u16, u64)>)]| {
+            let name = SourceName::new("feed").unwrap();
+            let by_shard = reported.iter().cloned().collect();
+            SourceParts { name, by_shard }.into_record(placement).runs
+        };
+        let [_, second, third] = [0, 1366, 2731];
+        assert_eq!(runs(&[(0, vec![(0, 7)])]), [(0, 7), (second, 0)]);
+        assert_eq!(runs(&[(1, vec![(second, 7)])]), [(0, 0), (second, 7), (third, 0)]);
+        let all = [(0, vec![(0, 7), (9, 8)]), (1, vec![(second, 8)]), (2, vec![(third, 9)])];
+        assert_eq!(runs(&all), [(0, 7), (9, 8), (third, 9)]);
+    }
+}
