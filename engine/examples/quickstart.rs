@@ -9,12 +9,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .signal("view", |s| s.half_lives([hour, week]).windows([hour, week]))
         .build()?;
     let view = schema.signal("view").expect("it was just defined");
-    let engine = Engine::in_memory().schema(schema).open()?;
+    let folder = tempfile::tempdir()?; // for the example: a store wants a place that stays
+    let engine = Engine::builder(folder.path().join("signals")).schema(schema).open()?;
 
     let mut producer = engine.producer()?;
     let event = Event::new(EntityId::of_name("post-42"), view, engine.now()).with_weight(2.0);
     let ticket = producer.offer(event)?;
-    producer.wait(ticket, Ack::Applied, Duration::from_secs(1))?;
+    producer.wait(ticket, Ack::Durable, Duration::from_secs(5))?;
 
     let mut reader = engine.reader()?;
     let reading = reader.read(event.entity, view, reader.now())?.expect("it has an event");

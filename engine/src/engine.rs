@@ -91,9 +91,9 @@ impl Engine {
     /// producer.wait(ticket, Ack::Durable, Duration::from_secs(5))?;
     /// engine.close(Duration::from_secs(5))?;
     ///
-    /// let again =
-    /// Engine::builder(&directory).schema(Schema::from_toml(schema)?).shards(3).open()?; let
-    /// reading = again.reader()?.read(EntityId(42), view, again.now())?.unwrap();
+    /// let schema = Schema::from_toml(schema)?;
+    /// let again = Engine::builder(&directory).schema(schema).shards(3).open()?;
+    /// let reading = again.reader()?.read(EntityId(42), view, again.now())?.unwrap();
     /// assert_eq!(reading.all_time, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

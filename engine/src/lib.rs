@@ -25,9 +25,15 @@
 //!   exactly once, unless its shard fails or the engine is closed before, which is told to everyone
 //!   who waits.
 //!
+//! * An event that was acknowledged as [`Ack::Written`] survives the end of the process, one as
+//!   [`Ack::Durable`] a power cut; any number of shards opens any store. Damage to a store is a
+//!   [`StoreError`] with its place, never a smaller state.
+//! * Events of a source ([`SourceProducer`]) count once, however often they are sent.
+//!
 //! # What does not
 //!
-//! This version keeps everything in memory: what a crash takes is gone.
+//! Readable is not safe: reads see applied events, which a crash may take until they are durable.
+//! There is no atomicity across shards.
 
 #![forbid(unsafe_code)]
 #[cfg(not(target_os = "linux"))]

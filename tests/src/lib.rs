@@ -4,6 +4,7 @@
 //!   what has to come out; [`stopped`] holds a shard still meanwhile.
 //! * [`crash`] says the same for tests that end the process, which [`victim`] starts; [`alone`] runs
 //!   a test in other surroundings.
+//! * [`frozen`] are stores of every format there was, which must open for ever.
 //! * [`call`] and [`tidy`] serve the check command and the house rules.
 //!
 //! Deliberately not here: product code. Nothing in the engine depends on this package.
@@ -11,6 +12,7 @@
 pub mod alone;
 pub mod call;
 pub mod crash;
+pub mod frozen;
 pub mod setting;
 pub mod stopped;
 pub mod stream;

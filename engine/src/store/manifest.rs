@@ -142,13 +142,44 @@ mod tests {
 
     #[test]
     fn the_bytes_are_frozen_and_come_back() {
+        const DIGEST: &str = "a84923bd32d54967eace2f27500aed49b6b212d759e72d93bb870d5a7ad3f087";
         let bytes = manifest().encode();
         assert_eq!(bytes[..16], *b"EBBTIDE\0\x01\0\0\0\0\0\0\0");
         assert_eq!(bytes[16..32], [1; 16]);
         assert_eq!(bytes[32..48], [2; 16]);
         assert_eq!(bytes[48..96], [0; 48]);
+        let digest = blake3::Hash::from_slice(&bytes[96..]).unwrap();
+        assert_eq!(digest.to_hex().as_str(), DIGEST);
         let Ok(read) = Manifest::decode(&bytes) else { panic!("it was just written") };
         assert_eq!((read.store, read.key), (StoreId([1; 16]), [2; 16]));
+    }
+
+    #[test]
+    fn the_documented_manifest_is_the_one_written() {
+        let bytes = manifest().encode();
+        let (_, table) = include_str!("../../../docs/FORMAT.md")
+            .split_once("Bytes of the manifest:\n\n| offset | bytes | field |\n|---|---|---|\n")
+            .unwrap();
+        let mut next = 0;
+        for row in table.lines().take_while(|line| line.starts_with('|')) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let (at, length): (usize, usize) =
+                (cells[1].parse().unwrap(), cells[2].parse().unwrap());
+            assert_eq!(at, next, "{row}");
+            next = at + length;
+            let name = cells[3].split(':').next().unwrap();
+            let want = match name {
+                "magic" => MAGIC.to_vec(),
+                "format version" => FORMAT.to_le_bytes().to_vec(),
+                "zero" => vec![0; length],
+                "store id" => vec![1; 16],
+                "partition key" => vec![2; 16],
+                "hash" => hash(&bytes[..at]).to_vec(),
+                other => panic!("no field is called {other}"),
+            };
+            assert_eq!(bytes[at..next], want, "{row}");
+        }
+        assert_eq!(next, MANIFEST_BYTES);
     }
 
     #[test]
