@@ -137,7 +137,9 @@ fn watch(mut command: Command, death: Death) -> io::Result<(Said, Option<ExitSta
     }
     let status = child.wait()?;
     // What it had written before is in the pipe still.
-    lines.iter().for_each(|line| said.take(&line));
+    for line in &lines {
+        said.take(&line);
+    }
     let _ended = reader.join();
     let complaints = errors.join().unwrap_or_default();
     Ok((said, (!hung).then_some(status), complaints))

@@ -117,7 +117,9 @@ fn tell_state(engine: &Engine) -> Result<Vec<u64>, Box<dyn Error + Send + Sync>>
         (local.shard(), owned.collect::<Vec<_>>())
     })?;
     for (shard, entities) in owned {
-        entities.iter().for_each(|entity| println!("owner {} {shard}", entity.0));
+        for entity in &entities {
+            println!("owner {} {shard}", entity.0);
+        }
     }
     println!("ready {}", engine.resume_offset(SOURCE)?.unwrap_or(0));
     Ok(counts)
