@@ -13,8 +13,8 @@ const PLACE: &str = "EBBTIDE_ALONE";
 /// What a preparation ends with when it cannot be made.
 const NOT_HERE: i32 = 77;
 
-/// Where a test that runs alone may make its files; `None` in the process that only starts it, after
-/// it has come to its end.
+/// Where a test that runs alone may make its files; `None` in the process that only starts it,
+/// after it has come to its end.
 ///
 /// `prepare` is a shell command that finds an empty folder in `$PLACE`. With `mount` in it, it gets
 /// mounts of its own.

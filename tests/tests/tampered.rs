@@ -220,7 +220,7 @@ fn places(path: &Path, random: &mut SplitMix) -> Vec<u64> {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     let fields: &[u64] = if path.extension().is_some_and(|end| end == "wal") {
         let header = [0, 8, 12, 16, 32, 40, 56, 64, 72, 80, 96, 4_064];
-        // Of the first frame: tag, length, kind, lsn, count, durable, link, hashes, payload, padding.
+        // Of the first frame: tag, length, kind, lsn, count, durable, link, hashes, payload, pad.
         let frame = [0, 8, 12, 16, 24, 32, 40, 64, 96, 128, 136, 4_095].map(|at| 4_096 + at);
         &[header, frame].concat()
     } else if name == "MANIFEST" {
@@ -266,7 +266,7 @@ fn look(spoilt: &Store, what: &str) -> Option<String> {
     None
 }
 
-/// Flips one bit at each second place of every file; says how many were refused, and which were not.
+/// Flips one bit at each second place of every file; says how many were refused, and which not.
 fn flip_everywhere(store: &Store) -> (usize, Vec<PathBuf>) {
     let mut random = SplitMix(SEED);
     let (mut refused, mut exact, mut turn) = (0, Vec::new(), 0);

@@ -10,6 +10,7 @@
 
 mod precheck;
 
+use super::files;
 use ebbtide_shard::checkpoint::{
     Batch, Key, StorageAction, StorageEngine, StorageError, StorageErrorKind, Tag, Visit,
     key_bounds,
@@ -57,14 +58,15 @@ impl FjallStorage {
         .map_err(|trouble| error(path, StorageAction::Open, trouble))
     }
 
-    /// Makes everything durable and lets go of the files.
+    /// Lets go of the files and makes them durable. What the database removed or cut short at its
+    /// end is durable too, so a seal that is written now still fits after a power cut.
     pub(crate) fn close(self) -> Result<(), StorageError> {
         let Self { path, database, keyspaces } = self;
         guarded(|| {
             let synced = database.persist(PersistMode::SyncAll);
             drop(keyspaces);
             drop(database);
-            synced
+            synced.and_then(|()| files::sync_tree(&path).map_err(fjall::Error::Io))
         })
         .map_err(|trouble| error(&path, StorageAction::Close, trouble))
     }
