@@ -208,7 +208,7 @@ pub struct Step {
 }
 
 /// The answers after each event that counts, by pair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Truth {
     /// By pair, in the order of the events.
     pub steps: BTreeMap<Pair, Vec<Step>>,
