@@ -237,13 +237,14 @@ impl EngineBuilder {
         drop(outlets);
         let mut restored = restored?;
         let started = engine.shards.wait_until_started();
-        started.map_err(|(shard, why)| crate::StoreError::Shard { shard, why })?;
+        let started = started.map_err(|(shard, why)| crate::StoreError::Shard { shard, why })?;
         restored.enter()?;
         let ports = engine.shards.ports().to_vec();
         // A log that may not grow so far is to shrink in time.
         let log_bytes = self.checkpoints.log_bytes.min(self.log.log_bytes_max / 2);
         let pace = Pace { log_bytes, ..self.checkpoints };
-        engine.store = Some(OpenStore::start(restored, ports, placement, pace)?);
+        let store = OpenStore::start(restored, (ports, placement), pace, started.direct_io)?;
+        engine.store = Some(store);
         Ok(engine)
     }
 

@@ -5,8 +5,8 @@ use crate::shards::Shards;
 use crate::sources::Sources;
 use crate::store::OpenStore;
 use crate::{
-    AsyncReader, CheckpointError, CloseError, EngineBuilder, EngineMetrics, Health, Producer,
-    Reader, RecoveryReport, StoreError, VisitError,
+    AsyncReader, CheckpointError, CloseError, Durability, EngineBuilder, EngineMetrics, Health,
+    Producer, Reader, RecoveryReport, StoreError, VisitError,
 };
 use ebbtide_router::{Admission, Clock, EventRouter, Placement, RejectionCounters, RequestRouter};
 use ebbtide_shard::checkpoint::CheckpointDone;
@@ -105,6 +105,27 @@ impl Engine {
     #[must_use]
     pub fn recovery(&self) -> Option<&RecoveryReport> {
         self.store.as_ref().map(OpenStore::report)
+    }
+
+    /// What an acknowledgement is worth where the store lies: not every file system keeps what it
+    /// is told to sync. `None` for an engine that lives in memory.
+    ///
+    /// ```
+    /// use ebbtide::{Engine, Schema, Survives};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let directory = folder.path().join("signals");
+    /// let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]")?;
+    /// let engine = Engine::builder(&directory).schema(schema).open()?;
+    /// let durability = engine.durability().unwrap();
+    /// if durability.durable() < Survives::PowerCut {
+    ///     eprintln!("a power cut may lose everything: {durability}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn durability(&self) -> Option<&Durability> {
+        self.store.as_ref().map(OpenStore::durability)
     }
 
     /// Takes a checkpoint of everything applied by now and waits until it is durable. What it

@@ -77,7 +77,10 @@ pub use producer::{BatchOffer, Producer};
 pub use reader::{AsyncReader, Ranked, Reader};
 pub use runtime::{Backend, BackendChoice, Idle, probe};
 pub use source::SourceProducer;
-pub use store::{CheckpointError, CheckpointMetrics, RecoveryProgress, RecoveryReport, StoreError};
+pub use store::{
+    CheckpointError, CheckpointMetrics, Durability, Medium, RecoveryProgress, RecoveryReport,
+    StoreError, Survives,
+};
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

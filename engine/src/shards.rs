@@ -4,7 +4,7 @@
 //! that were late.
 
 use crate::CloseError;
-use crate::runtime::ShardThread;
+use crate::runtime::{ShardThread, Started};
 use ebbtide_shard::{ShardDown, ShardPort};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,13 +24,15 @@ impl Shards {
         self.ports.push(port);
     }
 
-    /// Waits until every shard runs; otherwise says which does not, and why.
-    pub(crate) fn wait_until_started(&mut self) -> Result<(), (usize, String)> {
+    /// Waits until every shard runs, and gives what holds for all of them; otherwise says which
+    /// does not, and why.
+    pub(crate) fn wait_until_started(&mut self) -> Result<Started, (usize, String)> {
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let started = |(shard, thread): &(usize, ShardThread)| {
-            thread.wait_until_started().map_err(|why| (*shard, why))
-        };
-        threads.iter().try_for_each(started)
+        let mut direct_io = true;
+        for (shard, thread) in threads {
+            direct_io &= thread.wait_until_started().map_err(|why| (*shard, why))?.direct_io;
+        }
+        Ok(Started { direct_io })
     }
 
     pub(crate) fn ports(&self) -> &[Arc<ShardPort>] {

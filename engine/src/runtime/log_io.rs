@@ -5,6 +5,7 @@
 //! Invariants: one log, one driver, one shard; the driver outlives the log's last request.
 //! Not here: what the log asks for (`ebbtide_wal::Log`), executors ([`super::uring`]).
 
+use super::Started;
 use crate::store::StoreLock;
 use ebbtide_shard::ShardPort;
 use ebbtide_wal::limits::{IDLE_WATERMARK_US, SPACE_RETRY_MS};
@@ -102,6 +103,7 @@ impl Answer {
 /// For a shard with a log.
 pub(super) struct LogIo {
     lanes: Lanes,
+    direct_io: bool,
     /// The store is in use for as long as its log is.
     _lock: Arc<StoreLock>,
     answer: Answer,
@@ -114,9 +116,22 @@ pub(super) struct LogIo {
 }
 
 impl LogIo {
-    pub(super) fn new(lanes: Lanes, answer: Answer, lock: Arc<StoreLock>) -> Self {
+    pub(super) fn new(lanes: Lanes, answer: Answer, lock: Arc<StoreLock>, direct_io: bool) -> Self {
         let now = Instant::now();
-        Self { lanes, _lock: lock, answer, durable: (None, now), rested_at: None, space_tried: now }
+        Self {
+            lanes,
+            direct_io,
+            _lock: lock,
+            answer,
+            durable: (None, now),
+            rested_at: None,
+            space_tried: now,
+        }
+    }
+
+    /// What its shard says of it.
+    pub(super) fn started(&self) -> Started {
+        Started { direct_io: self.direct_io }
     }
 }
 

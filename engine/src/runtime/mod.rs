@@ -99,10 +99,17 @@ pub(crate) struct Recovered {
     pub(crate) make: Box<dyn FnOnce(Log) -> Result<Shard<Log>, String>>,
 }
 
+/// What a shard says when it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    /// Whether its log is written past the page cache.
+    pub(crate) direct_io: bool,
+}
+
 /// A running shard's thread.
 pub(crate) struct ShardThread {
     join: Box<dyn FnOnce() + Send>,
-    started: mpsc::Receiver<Result<(), String>>,
+    started: mpsc::Receiver<Result<Started, String>>,
     /// Hangs up when the shard has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -119,7 +126,7 @@ impl ShardThread {
     /// # Errors
     ///
     /// Why it does not.
-    pub(crate) fn wait_until_started(&self) -> Result<(), String> {
+    pub(crate) fn wait_until_started(&self) -> Result<Started, String> {
         let ended = || Err("its thread ended before it began".to_owned());
         self.started.recv().unwrap_or_else(|mpsc::RecvError| ended())
     }
@@ -171,7 +178,7 @@ pub(crate) fn launch(backend: Backend, job: Job) -> Result<ShardThread, String> 
 /// A job with the signals of its beginning and end.
 struct Run {
     job: Job,
-    starting: mpsc::SyncSender<Result<(), String>>,
+    starting: mpsc::SyncSender<Result<Started, String>>,
     /// Dropped when the shard has ended, whatever way.
     ending: mpsc::Sender<()>,
 }

@@ -2,7 +2,7 @@
 
 use super::log_io::{Answer, Lanes, LogIo, NoLog, TICK};
 use super::shard_loop::{self, Pace};
-use super::{DurableWork, Job, Recovered, Run, Work};
+use super::{DurableWork, Job, Recovered, Run, Started, Work};
 use crate::block_on::{Alarm, block_on_with_alarm};
 use crate::store::StoreLock;
 use ebbtide_shard::Shard;
@@ -40,13 +40,13 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
         match work {
             Work::InMemory(build) => {
                 let shard = build();
-                if starting.send(Ok(())).is_ok() {
+                if starting.send(Ok(Started { direct_io: false })).is_ok() {
                     drive(|pace| shard_loop::drive(shard, NoLog, idle, pace));
                 }
             }
             Work::Durable(work) => match start(&name, work) {
                 Ok(Some((shard, log))) => {
-                    if starting.send(Ok(())).is_ok() {
+                    if starting.send(Ok(log.started())).is_ok() {
                         drive(|pace| shard_loop::drive(shard, log, idle, pace));
                     }
                 }
@@ -91,5 +91,6 @@ pub(super) fn start_log(
     let wake = answer.clone();
     let io = IoThreads::start(name, started.commit, started.upkeep, move || wake.tell());
     let io = io.map_err(|e| format!("its log has no threads: {e}"))?;
-    Ok((make(started.log)?, LogIo::new(Lanes::Threads(io), answer, lock)))
+    let io = LogIo::new(Lanes::Threads(io), answer, lock, storage.direct());
+    Ok((make(started.log)?, io))
 }

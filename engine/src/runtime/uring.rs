@@ -3,7 +3,7 @@
 use super::log_io::{Answer, Lanes, LogIo, NoLog};
 use super::shard_loop::{self, Pace};
 use super::threads::start_log;
-use super::{DurableWork, Job, Recovered, Run, Work};
+use super::{DurableWork, Job, Recovered, Run, Started, Work};
 use ebbtide_shard::Shard;
 use ebbtide_wal::storage::dma::Dma;
 use ebbtide_wal::{IoTasks, Log};
@@ -61,14 +61,14 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
             match work {
                 Work::InMemory(build) => {
                     let shard = build();
-                    if starting.send(Ok(())).is_ok() {
+                    if starting.send(Ok(Started { direct_io: false })).is_ok() {
                         shard_loop::drive(shard, NoLog, idle, UringPace::new(BREATH_EVERY_ALONE))
                             .await;
                     }
                 }
                 Work::Durable(work) => match start(&name, work).await {
                     Ok(Some((shard, log))) => {
-                        if starting.send(Ok(())).is_ok() {
+                        if starting.send(Ok(log.started())).is_ok() {
                             shard_loop::drive(shard, log, idle, UringPace::new(BREATH_EVERY)).await;
                         }
                     }
@@ -110,5 +110,6 @@ async fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogI
             let _gone = end.await;
         }
     });
-    Ok(Some((make(started.log)?, LogIo::new(Lanes::Tasks(io, ended), answer, lock))))
+    let io = LogIo::new(Lanes::Tasks(io, ended), answer, lock, true);
+    Ok(Some((make(started.log)?, io)))
 }

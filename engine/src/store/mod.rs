@@ -24,6 +24,7 @@ mod intake;
 mod keeper;
 mod lock;
 mod manifest;
+mod medium;
 mod open;
 mod recover;
 mod retune;
@@ -33,6 +34,7 @@ mod whole;
 
 pub use checkpointer::{CheckpointError, CheckpointMetrics};
 pub use error::StoreError;
+pub use medium::{Durability, Medium, Survives};
 pub use open::{RecoveryProgress, RecoveryReport};
 
 pub(crate) use checkpointer::Pace;

@@ -19,7 +19,7 @@ use super::keeper::Charge;
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, LogsRead, read_logs};
 use super::whole::Reading;
-use super::{FjallStorage, StoreError, StoreLock, retune, seal};
+use super::{Durability, FjallStorage, StoreError, StoreLock, retune, seal};
 use crate::runtime::{DurableWork, Recovered};
 use ebbtide_router::Placement;
 use ebbtide_shard::checkpoint::{FORMAT_VERSION, MetaRecord, Opening, Saver, load, read_meta};
@@ -362,19 +362,21 @@ impl Restored {
 pub(crate) struct OpenStore {
     checkpointer: Checkpointer,
     report: RecoveryReport,
+    durability: Durability,
 }
 
 impl OpenStore {
     /// Begins with checkpoints for the shards behind `ports`.
     pub(crate) fn start(
         restored: Restored,
-        ports: Vec<Arc<ShardPort>>,
-        placement: Placement,
+        (ports, placement): (Vec<Arc<ShardPort>>, Placement),
         pace: Pace,
+        direct_io: bool,
     ) -> Result<Self, StoreError> {
         let Restored { files, saver, report, leaving, lock, .. } = restored;
+        let durability = Durability::of(&files.logs(), direct_io)?;
         let charge = Charge { files, saver, ports, placement, pace, leaving, lock };
-        Ok(Self { checkpointer: Checkpointer::start(charge)?, report })
+        Ok(Self { checkpointer: Checkpointer::start(charge)?, report, durability })
     }
 
     pub(crate) fn checkpointer(&self) -> &Checkpointer {
@@ -383,6 +385,10 @@ impl OpenStore {
 
     pub(crate) fn report(&self) -> &RecoveryReport {
         &self.report
+    }
+
+    pub(crate) fn durability(&self) -> &Durability {
+        &self.durability
     }
 
     /// Closes the storage and seals it, once the shards have ended.
