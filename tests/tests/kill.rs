@@ -1,8 +1,8 @@
 //! A store whose process is killed again and again, at any moment: while it opens, recovers,
 //! records, takes checkpoints or closes. Each time it is opened with other options.
 //!
-//! [`Known`] judges what each opening finds. When all events are recorded, every answer is that of a
-//! run that nothing interrupted.
+//! [`Known`] judges what each opening finds. When all events are recorded, every answer is that of
+//! a run that nothing interrupted.
 //!
 //! Not found this way: a missing sync. `power_cut` and the log's own simulation are for that.
 
