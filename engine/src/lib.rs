@@ -45,6 +45,7 @@ mod builder;
 mod engine;
 mod error;
 mod metrics;
+pub mod offline;
 mod producer;
 mod reader;
 mod runtime;

@@ -231,6 +231,20 @@ pub enum StoreError {
         /// What.
         path: PathBuf,
     },
+    /// There was no room, or no permission, for a copy of the checkpoint to look at. Free some
+    /// space there, or set `TMPDIR` to a place that has it.
+    #[error("the {bytes} bytes of {} cannot be copied to {} to look at them: {cause}; free space \
+             there or set TMPDIR to another place", .path.display(), .to.display())]
+    Copy {
+        /// The checkpoint's directory.
+        path: PathBuf,
+        /// Where a copy was to be made.
+        to: PathBuf,
+        /// How much there is to copy.
+        bytes: u64,
+        /// What the operating system said.
+        cause: String,
+    },
     /// The log was written to faster than it could be copied. Try again at a quieter time.
     #[error("log {} moved on while it was copied; try again", .path.display())]
     Busy {
@@ -286,6 +300,7 @@ impl StoreError {
             Self::CannotRebuild { .. } => "schema-cannot-rebuild",
             Self::Save { .. } => "checkpoint-save",
             Self::Stranger { .. } => "store-stranger",
+            Self::Copy { .. } => "checkpoint-copy",
             Self::Busy { .. } => "log-busy",
             Self::SlowClose { .. } => "checkpoint-slow-close",
             Self::Closed => "store-closed",

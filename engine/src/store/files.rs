@@ -95,7 +95,7 @@ impl StoreFiles {
 }
 
 /// Turns an error of the operating system into the store's, saying what was done to which path.
-pub(super) fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> StoreError {
+pub(crate) fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> StoreError {
     move |cause| StoreError::Io {
         doing,
         path: path.to_owned(),
@@ -105,7 +105,7 @@ pub(super) fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> 
 }
 
 /// Makes a directory and its missing parents, private to their owner, durably.
-pub(super) fn make_directory(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -121,7 +121,7 @@ pub(super) fn make_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Refuses a path that is a symbolic link, is of the wrong kind, or may be changed by others.
-pub(super) fn check_private(path: &Path, directory: bool) -> Result<(), StoreError> {
+pub(crate) fn check_private(path: &Path, directory: bool) -> Result<(), StoreError> {
     let found = fs::symlink_metadata(path).map_err(failed("looking at", path))?;
     if found.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
@@ -137,14 +137,14 @@ pub(super) fn check_private(path: &Path, directory: bool) -> Result<(), StoreErr
 }
 
 /// Opens a file of the store for reading, never through a symbolic link.
-pub(super) fn open_to_read(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn open_to_read(path: &Path) -> Result<File, StoreError> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     opened.map_err(failed("opening", path))
 }
 
 /// Makes a file that must not exist, or empties one that does.
-pub(super) fn create(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn create(path: &Path) -> Result<File, StoreError> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(FILE_MODE).custom_flags(flags);
@@ -153,7 +153,7 @@ pub(super) fn create(path: &Path) -> Result<File, StoreError> {
 
 /// Lets two directories change their names, both at once, durably, and removes the one that is
 /// called `gone` then.
-pub(super) fn exchange(gone: &Path, kept: &Path) -> Result<(), StoreError> {
+pub(crate) fn exchange(gone: &Path, kept: &Path) -> Result<(), StoreError> {
     let exchanged = renameat_with(CWD, gone, CWD, kept, RenameFlags::EXCHANGE);
     exchanged.map_err(|errno| failed("exchanging", kept)(errno.into()))?;
     sync_directory(parent_of(kept))?;
@@ -161,7 +161,7 @@ pub(super) fn exchange(gone: &Path, kept: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens the file that is locked; it is made if there is none.
-pub(super) fn open_lock(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn open_lock(path: &Path) -> Result<File, StoreError> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -174,7 +174,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// The first bytes of a file, at most `most` of them and one more; `None` if there is no file.
-pub(super) fn read_short(path: &Path, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+pub(crate) fn read_short(path: &Path, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("looking at", path)(error)),
@@ -187,14 +187,14 @@ pub(super) fn read_short(path: &Path, most: usize) -> Result<Option<Vec<u8>>, St
 }
 
 /// Puts a file in place, whole and durable: written beside, synced, renamed, directory synced.
-pub(super) fn put_in_place(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn put_in_place(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let beside = path.with_extension("new");
     put(&beside, bytes)?;
     rename(&beside, path)
 }
 
 /// Writes a file, durably.
-pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = create(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.map_err(failed("writing", path))?;
@@ -202,13 +202,13 @@ pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Gives a file another name, durably.
-pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(failed("renaming to", to))?;
     sync_directory(parent_of(to))
 }
 
 /// Removes a file, durably; there need not be one.
-pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_file(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Ok(()) => sync_directory(parent_of(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -217,7 +217,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Removes a directory with all that is in it, durably; there need not be one.
-pub(super) fn remove_directory(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_directory(path: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(path) {
         Ok(()) => sync_directory(parent_of(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -240,7 +240,7 @@ pub(super) fn sync_tree(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the names in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
     synced.map_err(failed("syncing", path))
 }

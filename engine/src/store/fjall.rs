@@ -58,6 +58,18 @@ impl FjallStorage {
         .map_err(|trouble| error(path, StorageAction::Open, trouble))
     }
 
+    /// The same, for a copy: errors say it lies at `original`.
+    pub(crate) fn open_copy(path: &Path, original: &Path) -> Result<Self, StorageError> {
+        let mut opened = Self::open(path).map_err(|mut error| {
+            error.cause =
+                error.cause.replace(&*path.to_string_lossy(), &original.to_string_lossy());
+            error.place = original.display().to_string();
+            error
+        })?;
+        original.clone_into(&mut opened.path);
+        Ok(opened)
+    }
+
     /// Lets go of the files and makes them durable. What the database removed or cut short at its
     /// end is durable too, so a seal that is written now still fits after a power cut.
     pub(crate) fn close(self) -> Result<(), StorageError> {

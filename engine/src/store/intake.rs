@@ -114,12 +114,12 @@ impl Outlets {
         (Self { placement, ways }, inboxes)
     }
 
-    pub(super) fn shards(&self) -> usize {
+    pub(crate) fn shards(&self) -> usize {
         self.placement.shards()
     }
 
     /// Ends the rebuilding of a shard: it goes on with its log.
-    pub(super) fn go(
+    pub(crate) fn go(
         &self,
         shard: usize,
         sources: &Arc<Vec<SourceRecord>>,
@@ -210,19 +210,19 @@ impl Intake for Recovering {
 }
 
 /// Makes of what is stored what a shard takes in.
-pub(super) struct Dealer<'a, I> {
+pub(crate) struct Dealer<'a, I> {
     key: &'a PartitionKey,
     numbers: &'a SignalNumbers,
     /// Under which layout, and up to where, the logs are covered.
     covered: Covered,
-    pub(super) intake: &'a mut I,
-    pub(super) sources: SourceOffsets,
+    pub(crate) intake: &'a mut I,
+    pub(crate) sources: SourceOffsets,
     progress: &'a mut dyn FnMut(RecoveryProgress),
     records: u64,
     of: u64,
-    pub(super) events: u64,
+    pub(crate) events: u64,
     /// The last record that any pair of the checkpoint includes.
-    pub(super) last_included: Lsn,
+    pub(crate) last_included: Lsn,
     /// The newest records of ids of each shard that wrote some, and how many ids they hold.
     ids: BTreeMap<u16, (usize, VecDeque<IdsRecord>)>,
 }
@@ -253,7 +253,7 @@ impl Covered {
 }
 
 impl<'a, I: Intake> Dealer<'a, I> {
-    pub(super) fn new(
+    pub(crate) fn new(
         meta: &MetaRecord,
         (key, numbers): (&'a PartitionKey, &'a SignalNumbers),
         intake: &'a mut I,
@@ -276,7 +276,7 @@ impl<'a, I: Intake> Dealer<'a, I> {
 
     /// Hands over the ids that count: the newest of each shard, as many as two generations have.
     /// They come oldest first, so those before are known by then.
-    pub(super) fn hand_over_ids(&mut self) {
+    pub(crate) fn hand_over_ids(&mut self) {
         for record in std::mem::take(&mut self.ids).into_values().flat_map(|(_, records)| records) {
             record.entries.iter().for_each(|&(hash, key)| self.intake.id(EntityHash(hash), key));
         }

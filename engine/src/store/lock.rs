@@ -9,6 +9,7 @@
 use super::StoreError;
 use super::files::{self, StoreFiles};
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 
 /// A held lock; dropping it lets go.
@@ -25,6 +26,26 @@ impl StoreLock {
         files::check_private(&path, false)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                let pid = holder(&file);
+                Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid })
+            }
+            Err(TryLockError::Error(error)) => Err(files::failed("locking", &path)(error)),
+        }
+    }
+
+    /// Keeps engines from the store at `files` while it is looked at, beside others who look. The
+    /// file is neither made nor written to; a copy of a store may come without it.
+    pub(crate) fn share(files: &StoreFiles) -> Result<Option<Self>, StoreError> {
+        let path = files.lock();
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(files::failed("looking at", &path)(error)),
+            Ok(_) => files::check_private(&path, false)?,
+        }
+        let file = files::open_to_read(&path)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => {
                 let pid = holder(&file);
                 Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid })
@@ -62,6 +83,22 @@ mod tests {
         assert!(pid.is_none() || pid == Some(std::process::id()));
         assert_eq!(fs::metadata(files.lock()).unwrap().len(), 0);
         drop(held);
+        StoreLock::take(&files).unwrap();
+    }
+
+    #[test]
+    fn lookers_share_a_store_and_keep_engines_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StoreFiles::new(folder.path());
+        assert!(StoreLock::share(&files).unwrap().is_none());
+        assert!(!files.lock().exists(), "looking makes no file");
+        let engine = StoreLock::take(&files).unwrap();
+        let refused = StoreLock::share(&files).unwrap_err();
+        assert_eq!(refused.code(), "store-already-open");
+        drop(engine);
+        let lookers = [StoreLock::share(&files), StoreLock::share(&files)];
+        assert_eq!(StoreLock::take(&files).unwrap_err().code(), "store-already-open");
+        drop(lookers);
         StoreLock::take(&files).unwrap();
     }
 }

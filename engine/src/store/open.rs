@@ -159,12 +159,12 @@ fn fit(
 }
 
 /// The schema a store was last opened with.
-pub(super) fn stored_schema(files: &StoreFiles, meta: &MetaRecord) -> Result<Schema, StoreError> {
+pub(crate) fn stored_schema(files: &StoreFiles, meta: &MetaRecord) -> Result<Schema, StoreError> {
     Schema::from_toml(&meta.schema_toml).map_err(|error| bad_schema(files, &error))
 }
 
 /// The stored numbers of a schema's signal types, and the names of all numbers then.
-pub(super) fn numbers(
+pub(crate) fn numbers(
     files: &StoreFiles,
     meta: &MetaRecord,
     schema: &Schema,
@@ -173,7 +173,7 @@ pub(super) fn numbers(
     SignalNumbers::assign(&meta.signal_names, schema).map_err(misfit)
 }
 
-pub(super) fn bad_schema(files: &StoreFiles, error: &dyn std::fmt::Display) -> StoreError {
+pub(crate) fn bad_schema(files: &StoreFiles, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::SchemaDamaged { path: files.checkpoint(), why: error.to_string() }
 }
 
@@ -222,7 +222,7 @@ fn open_storage(
 }
 
 /// The meta record of a storage, if it is of this store and of a known format.
-pub(super) fn known_meta(
+pub(crate) fn known_meta(
     storage: &FjallStorage,
     files: &StoreFiles,
     manifest: &Manifest,

@@ -31,7 +31,7 @@ const SEAL_BYTES_MAX: usize = 64 << 20;
 type Digests = BTreeMap<String, (String, u64)>;
 
 /// Writes the seal of a store whose storage is closed.
-pub(super) fn write(files: &StoreFiles) -> Result<(), StoreError> {
+pub(crate) fn write(files: &StoreFiles) -> Result<(), StoreError> {
     let mut text = HEAD.to_owned();
     for (path, (digest, bytes)) in &digests(&files.checkpoint())? {
         let _infallible = writeln!(text, "{digest} {bytes} {path}");
@@ -42,7 +42,7 @@ pub(super) fn write(files: &StoreFiles) -> Result<(), StoreError> {
 }
 
 /// Compares a store's storage with its seal. Says whether there was one.
-pub(super) fn check(files: &StoreFiles) -> Result<bool, StoreError> {
+pub(crate) fn check(files: &StoreFiles) -> Result<bool, StoreError> {
     let path = files.seal();
     let Some(bytes) = files::read_short(&path, SEAL_BYTES_MAX)? else { return Ok(false) };
     let Some(sealed) = std::str::from_utf8(&bytes).ok().and_then(parse) else {
@@ -59,7 +59,7 @@ pub(super) fn check(files: &StoreFiles) -> Result<bool, StoreError> {
 }
 
 /// Removes the seal: from now on the storage's files may change.
-pub(super) fn remove(files: &StoreFiles) -> Result<(), StoreError> {
+pub(crate) fn remove(files: &StoreFiles) -> Result<(), StoreError> {
     files::remove_file(&files.seal())
 }
 

@@ -1,0 +1,13 @@
+//! Work on stores that no engine has open: looking, copying, saving what is left.
+//!
+//! Promises: while a store is looked at no engine can open it, and nothing in it is changed, not
+//! even a file made; what is damaged is refused or told, never served.
+//! Fails by: [`crate::StoreError`].
+//! Not here: what a command prints (package `ebbtide-cli`).
+
+mod copy;
+mod held;
+mod readable;
+mod state;
+
+pub use state::StoredState;
