@@ -42,6 +42,7 @@ compile_error!("ebbtide runs on Linux only: it pins threads and uses io_uring");
 mod acked;
 mod block_on;
 mod builder;
+pub mod dump;
 mod engine;
 mod error;
 mod metrics;

@@ -2,8 +2,8 @@
 
 use super::input::Input;
 use crate::fault::Fault;
+use ebbtide::dump::push_line;
 use ebbtide::{Engine, EntityId, Schema, SignalId, SignalReading, Timestamp};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -44,51 +44,8 @@ pub(super) fn dump(
     let mut line = String::new();
     for (entity, signal, reading) in lines {
         line.clear();
-        write_line(&mut line, &entity, (schema, signal), reading);
+        push_line(&mut line, &entity, schema.def(signal), reading);
         file.write_all(line.as_bytes()).map_err(failed)?;
     }
     file.flush().map_err(failed)
-}
-
-fn write_line(
-    line: &mut String,
-    entity: &str,
-    (schema, signal): (&Schema, SignalId),
-    reading: &SignalReading,
-) {
-    let def = schema.def(signal);
-    let (half_lives, windows) = (def.half_life_labels(), def.window_labels());
-    line.push_str("{\"entity\":");
-    push_text(line, entity);
-    line.push_str(",\"signal\":");
-    push_text(line, def.name());
-    push_object(line, "scores", half_lives.zip(reading.scores()));
-    push_object(line, "counts", windows.zip(reading.counts()));
-    push_object(line, "velocity", def.window_labels().zip(reading.velocities()));
-    let (all_time, last_update) = (reading.all_time, reading.last_update.as_nanos());
-    let end = format_args!(",\"all_time\":{all_time},\"last_update\":{last_update}}}\n");
-    line.write_fmt(end).expect("text grows");
-}
-
-/// `,"key":{"label":number,…}`; a number prints in full precision.
-fn push_object<'l, N: std::fmt::Debug + 'l>(
-    line: &mut String,
-    key: &str,
-    entries: impl Iterator<Item = (&'l str, &'l N)>,
-) {
-    line.push_str(",\"");
-    line.push_str(key);
-    line.push_str("\":{");
-    for (place, (label, number)) in entries.enumerate() {
-        if place > 0 {
-            line.push(',');
-        }
-        push_text(line, label);
-        write!(line, ":{number:?}").expect("text grows");
-    }
-    line.push('}');
-}
-
-fn push_text(line: &mut String, text: &str) {
-    line.push_str(&serde_json::Value::from(text).to_string());
 }
