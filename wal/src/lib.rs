@@ -91,7 +91,7 @@ pub use lsn::Lsn;
 pub use note::CheckpointNote;
 pub use recover::{
     FrameSeen, RecoverError, RecoveryReport, ReplayOptions, ReplaySink, Replayed, SinkError,
-    replay, replay_with,
+    UnsealedSeen, replay, replay_with,
 };
 pub use retire::SegmentSpan;
 pub use start::{StartError, StartOptions, Started};

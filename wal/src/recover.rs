@@ -17,7 +17,9 @@ use crate::frame::{FrameFault, FrameKind};
 use crate::key::LogIdentity;
 use crate::limits::{SEGMENT_HEADER_BYTES, index};
 use crate::lsn::Lsn;
-use crate::scan::{LastFrame, Place, Remains, Walk, WalkError, Window, remains, seal_at, walk};
+use crate::scan::{
+    LastFrame, Place, Remains, Walk, WalkError, Window, has_broken_seal, remains, seal_at, walk,
+};
 use crate::segment::SegmentHeader;
 use crate::storage::{FileName, Listed, Storage};
 use crate::tail::{TailEvidence, TailVerdict, tail_verdict};
@@ -29,7 +31,7 @@ mod sink;
 pub use error::RecoverError;
 use files::{Found, find};
 use sink::Batches;
-pub use sink::{FrameSeen, ReplaySink, SinkError};
+pub use sink::{FrameSeen, ReplaySink, SinkError, UnsealedSeen};
 
 /// What the caller knows about the log from elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -204,7 +206,12 @@ impl<S: Storage, F: ReplaySink> Reader<'_, S, F> {
                 self.sink.frame(FrameSeen { segment, offset, fields });
             }
             sealed = seal.is_some();
-            self.report.unsealed_segments += u64::from(!sealed);
+            if !sealed {
+                self.report.unsealed_segments += 1;
+                self.tell_unsealed(&mut window, &header, walk.place)
+                    .await
+                    .map_err(fault(Step::Read))?;
+            }
         } else {
             let remains = remains(&mut window, &key, walk.place).await;
             let remains = remains.map_err(fault(Step::Read))?;
@@ -215,6 +222,24 @@ impl<S: Storage, F: ReplaySink> Reader<'_, S, F> {
         }
         let (end, last) = (Some(walk.place), walk.last);
         Ok(ReadSegment { header, file_bytes, end, last, sealed })
+    }
+}
+
+impl<S: Storage, F: ReplaySink> Reader<'_, S, F> {
+    /// Tells a verification of a segment without a whole seal.
+    async fn tell_unsealed(
+        &mut self,
+        window: &mut Window<'_, S>,
+        header: &SegmentHeader,
+        place: Place,
+    ) -> io::Result<()> {
+        if self.options.read_covered {
+            let damaged = has_broken_seal(window, &header.key(), place).await?;
+            let (segment, offset) = (header.id.seq, place.offset);
+            let loose_bytes = window.file_bytes().saturating_sub(offset);
+            self.sink.unsealed(UnsealedSeen { segment, offset, loose_bytes, damaged });
+        }
+        Ok(())
     }
 }
 

@@ -234,6 +234,38 @@ pub(crate) async fn seal_at<S: Storage>(
     }))
 }
 
+/// Whether a seal lies at `place` of which a byte was altered. A crash leaves none or a torn one,
+/// and an opening writes both anew, so this is damage in a log that was closed in order.
+pub(crate) async fn has_broken_seal<S: Storage>(
+    window: &mut Window<'_, S>,
+    key: &FrameKey,
+    place: Place,
+) -> io::Result<bool> {
+    let block = window.view(place.offset, BLOCK_BYTES).await?;
+    let is_seal = |header: &[u8]| {
+        read_header(key, header).is_ok_and(|header| {
+            header.fields.kind == FrameKind::Seal && header.fields.prev == place.chain
+        })
+    };
+    let Some(mut header) = block.first_chunk::<FRAME_HEADER_BYTES>().copied() else {
+        return Ok(false);
+    };
+    let altered = (0..FRAME_HEADER_BYTES).any(|at| {
+        let found = header[at];
+        let mended = (1..=u8::MAX).any(|change| {
+            header[at] = found ^ change;
+            is_seal(&header)
+        });
+        header[at] = found;
+        mended
+    });
+    if altered || !is_seal(&header) {
+        return Ok(altered);
+    }
+    let seal = next_frame(window, key, place).await?;
+    Ok(seal == Err(FrameFault::Payload))
+}
+
 /// What lies at and behind the place where a walk stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remains {

@@ -14,9 +14,12 @@ use ebbtide_wal::frame::{FrameFields, FrameKind, seal_frame};
 use ebbtide_wal::segment::SegmentHeader;
 use ebbtide_wal::storage::FileName;
 use ebbtide_wal::storage::sim::SimDisk;
-use ebbtide_wal::{ChainHash, LogOptions, Lsn, RecoverError, RecoveryReport, ReplayOptions};
+use ebbtide_wal::{
+    Batch, ChainHash, LogOptions, Lsn, RecoverError, RecoveryReport, ReplayOptions, ReplaySink,
+    SinkError, UnsealedSeen, ready, replay_with,
+};
 
-use world::{Appended, Crash, World, read_log};
+use world::{Appended, Crash, IDENTITY, World, read_log};
 
 const BLOCK: u64 = 4096;
 /// A header, room for four blocks of frames, and the seal.
@@ -87,6 +90,53 @@ fn every_byte_of_a_closed_log_is_under_a_hash() {
     let (seen, report) = read(&world.disk);
     assert_eq!(seen, world.model);
     assert_eq!(report.expect("whole again").loose_bytes, 0);
+}
+
+/// Notes the segments without a whole seal.
+#[derive(Default)]
+struct Unsealed(Vec<UnsealedSeen>);
+
+impl ReplaySink for Unsealed {
+    fn batch(&mut self, _: Batch<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn unsealed(&mut self, seen: UnsealedSeen) {
+        self.0.push(seen);
+    }
+}
+
+/// What a verification is told of unsealed segments.
+fn unsealed(disk: &SimDisk) -> Vec<UnsealedSeen> {
+    let (mut seen, options) = (Unsealed::default(), ReplayOptions { read_covered: true, ..ALL });
+    ready(replay_with(disk, IDENTITY, options, &mut seen)).expect("no record is concerned");
+    seen.0
+}
+
+#[test]
+fn a_verification_tells_an_altered_seal_from_one_that_was_never_written() {
+    let world = closed();
+    assert_eq!(unsealed(&world.disk), []);
+    let first = FileName::Segment(1);
+    let whole = world.disk.bytes(first);
+    let loose_bytes = 2 * BLOCK;
+    let at = whole.len() - usize::try_from(loose_bytes).expect("small");
+    let seen = |damaged| UnsealedSeen { segment: 1, offset: at as u64, loose_bytes, damaged };
+    for byte in (at..whole.len()).step_by(7) {
+        let mut altered = whole.clone();
+        altered[byte] ^= 1 + u8::try_from(byte % 255).expect("below 255");
+        world.disk.put(first, &altered);
+        assert_eq!(unsealed(&world.disk), [seen(true)], "byte {byte}");
+    }
+    for byte in [0, 0xab] {
+        let mut never = whole.clone();
+        never[at..].fill(byte);
+        world.disk.put(first, &never);
+        assert_eq!(unsealed(&world.disk), [seen(false)]);
+    }
+    world.disk.put(first, &whole[..at]);
+    let cut = UnsealedSeen { loose_bytes: 0, ..seen(false) };
+    assert_eq!(unsealed(&world.disk), [cut]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::files::{self, StoreFiles};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const HEAD: &str = "ebbtide seal 1\n";
 const CONTEXT: &str = "ebbtide seal v1";
@@ -43,19 +43,27 @@ pub(crate) fn write(files: &StoreFiles) -> Result<(), StoreError> {
 
 /// Compares a store's storage with its seal. Says whether there was one.
 pub(crate) fn check(files: &StoreFiles) -> Result<bool, StoreError> {
+    match differences(files)? {
+        None => Ok(false),
+        Some(mut broken) if !broken.is_empty() => {
+            Err(StoreError::SealBroken { path: broken.swap_remove(0) })
+        }
+        Some(_) => Ok(true),
+    }
+}
+
+/// The files that are not as the seal says, those it names first; `None` if there is no seal.
+pub(crate) fn differences(files: &StoreFiles) -> Result<Option<Vec<PathBuf>>, StoreError> {
     let path = files.seal();
-    let Some(bytes) = files::read_short(&path, SEAL_BYTES_MAX)? else { return Ok(false) };
+    let Some(bytes) = files::read_short(&path, SEAL_BYTES_MAX)? else { return Ok(None) };
     let Some(sealed) = std::str::from_utf8(&bytes).ok().and_then(parse) else {
         return Err(StoreError::SealDamaged { path });
     };
     let found = digests(&files.checkpoint())?;
-    if let Some((name, _)) = sealed.iter().find(|(name, seal)| found.get(*name) != Some(*seal)) {
-        return Err(StoreError::SealBroken { path: files.checkpoint().join(name) });
-    }
-    match found.keys().find(|name| !sealed.contains_key(*name)) {
-        Some(stranger) => Err(StoreError::SealBroken { path: files.checkpoint().join(stranger) }),
-        None => Ok(true),
-    }
+    let altered = sealed.iter().filter(|(name, seal)| found.get(*name) != Some(*seal));
+    let strangers = found.keys().filter(|name| !sealed.contains_key(*name));
+    let names = altered.map(|(name, _)| name).chain(strangers);
+    Ok(Some(names.map(|name| files.checkpoint().join(name)).collect()))
 }
 
 /// Removes the seal: from now on the storage's files may change.

@@ -140,16 +140,59 @@ pub fn load_range(
     ids: RangeInclusive<u64>,
     sink: &mut impl LoadSink,
 ) -> Result<Part, LoadError> {
-    let (mut part, mut bad) = (Part::default(), Ok(()));
-    storage.scan(tag, ids, &mut |key, value| {
-        bad = part.take((tag, key), value, meta, sink).map_err(|fault| LoadError::Record {
-            tag,
-            key: hex(key),
-            fault,
-        });
-        if bad.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    let mut bad = Ok(());
+    let part = scan_range(storage, (meta, tag), ids, sink, &mut |error| {
+        bad = Err(error);
+        ControlFlow::Break(())
     })?;
     bad.map(|()| part)
+}
+
+/// Reads whatever can be read of a checkpoint, past the damage, and gives each fault to `fault`.
+/// Without a fault it was read in full, as by [`load`].
+pub fn survey(
+    storage: &impl StorageEngine,
+    meta: &MetaRecord,
+    sink: &mut impl LoadSink,
+    fault: &mut dyn FnMut(LoadError),
+) {
+    let (mut whole, mut faults) = (Part::default(), 0_u64);
+    for tag in [Tag::Sig, Tag::Src, Tag::Ids] {
+        let read = scan_range(storage, (meta, tag), 0..=u64::MAX, sink, &mut |error| {
+            faults += 1;
+            fault(error);
+            ControlFlow::Continue(())
+        });
+        match read {
+            Ok(part) => whole = whole.and(part),
+            Err(error) => {
+                faults += 1;
+                fault(error.into());
+            }
+        }
+    }
+    // Records that were left out are missing, which says nothing new.
+    if faults == 0
+        && let Err(error) = whole.check(meta.clone())
+    {
+        fault(error);
+    }
+}
+
+/// Reads the records of a range; `bad` is given those that are none, and says whether to go on.
+fn scan_range(
+    storage: &impl StorageEngine,
+    (meta, tag): (&MetaRecord, Tag),
+    ids: RangeInclusive<u64>,
+    sink: &mut impl LoadSink,
+    bad: &mut dyn FnMut(LoadError) -> ControlFlow<()>,
+) -> Result<Part, StorageError> {
+    let mut part = Part::default();
+    storage.scan(tag, ids, &mut |key, value| match part.take((tag, key), value, meta, sink) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(fault) => bad(LoadError::Record { tag, key: hex(key), fault }),
+    })?;
+    Ok(part)
 }
 
 impl Part {

@@ -28,7 +28,7 @@ mod storage;
 pub use batch::{Batch, Chunk};
 pub use digest::{RecordDigest, SetDigest};
 pub use key::{Key, KeyBytes, Tag};
-pub use load::{LoadError, LoadSink, Loaded, Part, load, load_range, read_meta};
+pub use load::{LoadError, LoadSink, Loaded, Part, load, load_range, read_meta, survey};
 pub use memory::{Fault, MemoryStorage};
 pub use record::{
     FORMAT_VERSION, IdsRecord, MetaRecord, PairRecord, Record, RecordFault, SourceRecord, decode,

@@ -429,6 +429,35 @@ fn a_write_that_is_not_there_stops_the_checkpoint_before_it_covers_anything() {
 }
 
 #[test]
+fn a_survey_names_every_damaged_record_and_reads_the_others() {
+    let (_, mut storage, _) = saved();
+    let meta = read_meta(&storage).unwrap();
+    let surveyed = |storage: &MemoryStorage| {
+        let (mut found, mut faults) = (Found::default(), Vec::new());
+        survey(storage, &meta, &mut found, &mut |fault| faults.push(fault));
+        (found.pairs.len(), faults)
+    };
+    let (all, faults) = surveyed(&storage);
+    assert_eq!(faults, []);
+    let pairs = values(&storage, Tag::Sig);
+    for (key, value) in pairs.iter().take(2) {
+        storage.damage(Tag::Sig, &key.to_bytes(), Some(value[1..].to_vec()));
+    }
+    let (left, faults) = surveyed(&storage);
+    assert_eq!((left, faults.len()), (all - 2, 2));
+    for (fault, (key, _)) in faults.iter().zip(&pairs) {
+        assert!(fault.to_string().contains(&key.to_string()), "{fault}");
+    }
+    for (key, value) in pairs.iter().take(2) {
+        storage.damage(Tag::Sig, &key.to_bytes(), Some(value.clone()));
+    }
+    storage.damage(Tag::Sig, &pairs[3].0.to_bytes(), None);
+    let (left, faults) = surveyed(&storage);
+    let lost = LoadError::Count { found: meta.records - 1, expected: meta.records };
+    assert_eq!((left, faults), (all - 1, vec![lost]));
+}
+
+#[test]
 fn a_long_checkpoint_is_read_back_on_the_way() {
     let count = u64::try_from(crate::limits::UNREAD_RECORDS_MAX).unwrap();
     let mut ledger = ledger();

@@ -132,6 +132,40 @@ impl RecoverError {
         }
     }
 
+    /// The segment that is concerned, if it is one.
+    #[must_use]
+    pub const fn segment(&self) -> Option<u64> {
+        match self {
+            Self::Header { segment, .. }
+            | Self::Foreign { segment, .. }
+            | Self::Missing { segment }
+            | Self::Damaged { segment, .. }
+            | Self::Shortened { segment, .. } => Some(*segment),
+            _ => None,
+        }
+    }
+
+    /// Where in the segment's file the damage begins, if that is known.
+    #[must_use]
+    pub const fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Damaged { offset, .. } => Some(*offset),
+            Self::Header { .. } | Self::Foreign { .. } => Some(0),
+            Self::Shortened { bytes, .. } => Some(*bytes),
+            _ => None,
+        }
+    }
+
+    /// The first record that is concerned, if that is known.
+    #[must_use]
+    pub const fn lsn(&self) -> Option<Lsn> {
+        match self {
+            Self::Damaged { lsn, .. } => Some(*lsn),
+            Self::Refused { first, .. } => Some(*first),
+            _ => None,
+        }
+    }
+
     /// Whether the log's bytes are wrong, rather than the environment or the caller.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
@@ -155,6 +189,10 @@ mod tests {
         assert!(text.contains("segment 4 is damaged at offset 8192, from record 77 on"), "{text}");
         assert!(text.contains("restore"), "{text}");
         assert_eq!(error.code(), "log-damaged");
+        let place = (error.segment(), error.offset(), error.lsn());
+        assert_eq!(place, (Some(4), Some(8192), Some(Lsn::new(77))));
+        let elsewhere = RecoverError::Gone;
+        assert_eq!((elsewhere.segment(), elsewhere.offset(), elsewhere.lsn()), (None, None, None));
         assert!(error.is_damage());
     }
 }

@@ -26,6 +26,20 @@ pub struct FrameSeen {
     pub fields: FrameFields,
 }
 
+/// A segment before the last that has no whole seal. All its records were read; what lies behind
+/// them is under no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsealedSeen {
+    /// Which.
+    pub segment: u64,
+    /// Where its last frame ends.
+    pub offset: u64,
+    /// Bytes of the file behind that.
+    pub loose_bytes: u64,
+    /// Whether a seal lies there that was altered, rather than none.
+    pub damaged: bool,
+}
+
 /// Takes what a replay reads: records to rebuild a state, frames to show progress or to inspect.
 pub trait ReplaySink {
     /// Takes the next batch.
@@ -37,6 +51,10 @@ pub trait ReplaySink {
 
     /// Is told of the next frame.
     fn frame(&mut self, _seen: FrameSeen) {}
+
+    /// Is told, with `read_covered`, of a segment that a crash left unsealed, or whose seal is
+    /// damaged.
+    fn unsealed(&mut self, _seen: UnsealedSeen) {}
 }
 
 /// A sink for batches alone.
