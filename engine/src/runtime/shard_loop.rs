@@ -101,19 +101,22 @@ async fn close_log<W: WalWriter>(
     log: &mut impl LogDriver<W>,
     pace: &impl Pace,
 ) -> Result<(), String> {
-    while !log.close(shard.wal_mut()) {
+    log.close(shard.wal_mut());
+    loop {
         log.pump(shard.wal_mut());
         if let Some(cause) = log.failure(shard.wal_mut()) {
             return Err(cause);
         }
         shard.acknowledge();
+        // The answer that was just taken may have been the last: nothing would end a sleep then.
+        if log.close(shard.wal_mut()) {
+            return Ok(());
+        }
         let patience = log.patience(shard.wal_mut());
         let rung = poll_fn(|cx| shard.port().doorbell().poll_work(cx, || log.has_answer()));
         futures_lite::future::or(rung, pace.sleep(patience)).await;
         log.look_around(shard.wal_mut());
     }
-    shard.acknowledge();
-    Ok(())
 }
 
 /// What a panic said.
