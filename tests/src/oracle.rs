@@ -16,7 +16,7 @@ pub struct Known {
     /// Events of each pair at the last opening that came to its end.
     counts: BTreeMap<Pair, u64>,
     /// Which shard owned an entity since that opening.
-    owner: BTreeMap<u64, u64>,
+    pub owner: BTreeMap<u64, u64>,
     /// Offset up to which the source was acknowledged.
     pub source: u64,
     /// Rounds of the producer without numbers that were acknowledged.

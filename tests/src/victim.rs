@@ -88,9 +88,28 @@ pub fn run(
     orders: &[String],
     death: Death,
 ) -> Result<Said, String> {
+    run_heard(program, directory, orders, death, &mut |_| ())
+}
+
+/// As [`run`]; `heard` is given all that was said up to each line, once the line is there.
+///
+/// # Errors
+///
+/// As [`run`].
+///
+/// # Panics
+///
+/// As [`run`].
+pub fn run_heard(
+    program: &Path,
+    directory: &Path,
+    orders: &[String],
+    death: Death,
+    heard: &mut dyn FnMut(&Said),
+) -> Result<Said, String> {
     let mut command = Command::new(program);
     command.arg(directory).args(orders);
-    let (said, status, complaints) = watch(command, death).expect("the victim starts");
+    let (said, status, complaints) = watch(command, death, heard).expect("the victim starts");
     let hung = status.is_none();
     let bad = match status.and_then(|status| status.code()) {
         Some(0) => !said.done,
@@ -107,7 +126,11 @@ pub fn run(
 }
 
 /// What it said, how it ended (`None` if it hung), and what it wrote to its standard error.
-fn watch(mut command: Command, death: Death) -> io::Result<(Said, Option<ExitStatus>, String)> {
+fn watch(
+    mut command: Command,
+    death: Death,
+    heard: &mut dyn FnMut(&Said),
+) -> io::Result<(Said, Option<ExitStatus>, String)> {
     let begun = Instant::now();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -123,7 +146,10 @@ fn watch(mut command: Command, death: Death) -> io::Result<(Said, Option<ExitSta
     loop {
         let until = dies_at.unwrap_or(begun + PATIENCE).saturating_duration_since(Instant::now());
         match lines.recv_timeout(until) {
-            Ok(line) => said.take(&line),
+            Ok(line) => {
+                said.take(&line);
+                heard(&said);
+            }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 hung |= dies_at.is_none();
