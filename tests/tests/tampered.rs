@@ -6,13 +6,15 @@
 
 use ebbtide::{Ack, Backend, Engine, LogOptions, OpenError, StoreError};
 use ebbtide_tests::crash::{Truth, builder, copy, held, record};
-use ebbtide_tests::setting::PATIENCE;
+use ebbtide_tests::setting::{PATIENCE, entity_of_each_shard};
+use ebbtide_tests::stopped::Stopped;
 use ebbtide_tests::stream::SplitMix;
 use ebbtide_tests::victim::{Death, run};
 use ebbtide_wal::limits::segment_bytes_min;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -74,8 +76,12 @@ impl Store {
     }
 
     fn assert_whole(&self) {
+        self.assert_holds(EVENTS);
+    }
+
+    fn assert_holds(&self, events: u64) {
         let engine = open(&self.path()).unwrap();
-        assert_eq!(held(&engine), Truth::of(SEED, EVENTS, 0).last());
+        assert_eq!(held(&engine), Truth::of(SEED, events, 0).last());
         engine.close(PATIENCE).unwrap();
     }
 }
@@ -173,6 +179,49 @@ fn an_older_checkpoint_or_older_logs_are_never_taken_for_the_whole() {
     let spoilt = newer.copy();
     copy_back(&older, &spoilt, Path::new("log"));
     let refused = spoilt.refusal();
+    assert!(refused.is_damage(), "{refused}");
+}
+
+#[test]
+fn a_log_that_an_older_checkpoint_does_not_know_is_told_as_such() {
+    let store = Store { folder: tempfile::tempdir().unwrap() };
+    let open_over = |shards| builder(&store.path()).shards(shards).log_options(sizes()).open();
+    let engine = open_over(1).unwrap();
+    record(&engine, SEED, 1..=100, Ack::Durable);
+    engine.close(PATIENCE).unwrap();
+    let older = store.copy();
+    let engine = open_over(2).unwrap();
+    record(&engine, SEED, 101..=200, Ack::Durable);
+    engine.close(PATIENCE).unwrap();
+    copy_back(&older, &store, Path::new("checkpoint"));
+    copy_back(&older, &store, Path::new("SEAL"));
+    let refused = store.refusal();
+    assert_eq!(refused.code(), "log-unknown", "{refused}");
+    assert!(refused.is_damage() && refused.to_string().contains("log/0001"), "{refused}");
+}
+
+#[test]
+fn records_that_are_newer_than_every_log_are_told_as_such() {
+    let store = Store { folder: tempfile::tempdir().unwrap() };
+    let engine = Arc::new(open(&store.path()).unwrap());
+    record(&engine, SEED, 1..=100, Ack::Durable);
+    let older = store.copy();
+    record(&engine, SEED, 101..=400, Ack::Durable);
+    // One shard saves its records, the other cannot: nothing is covered yet.
+    let [_, slow] = entity_of_each_shard(&engine).try_into().unwrap();
+    let stopped = Stopped::shard_of(&engine, slow);
+    let checkpoint = thread::spawn({
+        let engine = Arc::clone(&engine);
+        move || engine.checkpoint()
+    });
+    thread::sleep(Duration::from_millis(300));
+    let ahead = store.copy();
+    stopped.go_on();
+    checkpoint.join().unwrap().unwrap();
+    ahead.copy().assert_holds(400);
+    copy_back(&older, &ahead, Path::new("log"));
+    let refused = ahead.refusal();
+    assert_eq!(refused.code(), "checkpoint-ahead", "{refused}");
     assert!(refused.is_damage(), "{refused}");
 }
 
