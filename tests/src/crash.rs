@@ -67,6 +67,19 @@ pub fn schema() -> Arc<Schema> {
     Arc::new(Schema::from_toml(SCHEMA).expect("the schema keeps every rule"))
 }
 
+/// [`SCHEMA`] with other half-lives: of `view` one stays, at another place, and one is new; that of
+/// `share` is new.
+///
+/// # Panics
+///
+/// Never: the text is a constant that tests read.
+#[must_use]
+pub fn retuned() -> Arc<Schema> {
+    let text = SCHEMA.replace(r#"["1h", "7d"]"#, r#"["7d", "2h"]"#);
+    let text = text.replace(r#"["12h"]"#, r#"["6h"]"#);
+    Arc::new(Schema::from_toml(&text).expect("the schema keeps every rule"))
+}
+
 /// An engine on a directory whose clock never minds an event.
 pub fn builder(directory: &Path) -> EngineBuilder {
     let clock = Arc::new(ManualClock::at(Timestamp::MAX));

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! victim DIR [seed=N] [events=N] [rounds=N] [shards=N] [backend=threads|uring|auto]
-//!            [ack=written|durable] [group=BYTES] [segment=BYTES] [checkpoint_us=N] [batch=N]
+//!            [retune=restart|rebuild] [ack=written|durable]
+//!            [group=BYTES] [segment=BYTES] [checkpoint_us=N] [batch=N] [again=N]
 //!
 //! held ENTITY SIGNAL EVENTS DIGEST    a pair as it was found
 //! owner ENTITY SHARD                  who owns an entity from now on
@@ -16,9 +17,9 @@
 //!
 //! Exit codes: 0 done, 2 usage, 3 the store was refused, 1 anything else, with a line about it.
 
-use ebbtide::{Ack, Backend, CheckpointError, Engine, EntityId, LogOptions, OpenError};
+use ebbtide::{Ack, Backend, CheckpointError, Engine, EntityId, LogOptions, OpenError, Retune};
 use ebbtide_tests::crash::{
-    ENTITIES, PLAIN_ENTITIES, PLAIN_FIRST, SOURCE, builder, event, held, plain_event,
+    ENTITIES, PLAIN_ENTITIES, PLAIN_FIRST, SOURCE, builder, event, held, plain_event, retuned,
 };
 use ebbtide_tests::setting::PATIENCE;
 use std::collections::BTreeMap;
@@ -38,18 +39,27 @@ struct Orders {
     numbers: BTreeMap<String, u64>,
     backend: Backend,
     ack: Ack,
+    /// Whether the store gets other half-lives.
+    retune: Option<Retune>,
 }
 
 impl Orders {
     fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let directory = PathBuf::from(arguments.next()?);
-        let mut orders =
-            Self { directory, numbers: BTreeMap::new(), backend: Backend::Auto, ack: Ack::Durable };
+        let mut orders = Self {
+            directory,
+            numbers: BTreeMap::new(),
+            backend: Backend::Auto,
+            ack: Ack::Durable,
+            retune: None,
+        };
         for argument in arguments {
             match argument.split_once('=')? {
                 ("backend", "threads") => orders.backend = Backend::Threads,
                 ("backend", "uring") => orders.backend = Backend::Uring,
                 ("backend", "auto") => orders.backend = Backend::Auto,
+                ("retune", "restart") => orders.retune = Some(Retune::Restart),
+                ("retune", "rebuild") => orders.retune = Some(Retune::Rebuild),
                 ("ack", "written") => orders.ack = Ack::Written,
                 ("ack", "durable") => orders.ack = Ack::Durable,
                 (name, number) => {
@@ -73,7 +83,11 @@ impl Orders {
             ..sizes
         };
         let shards = usize::try_from(self.number("shards", 1)).unwrap_or(1);
-        builder(&self.directory).shards(shards).backend(self.backend).log_options(sizes).open()
+        let mut builder = builder(&self.directory).backend(self.backend).log_options(sizes);
+        if let Some(retune) = self.retune {
+            builder = builder.schema(retuned()).retune(retune);
+        }
+        builder.shards(shards).open()
     }
 }
 
