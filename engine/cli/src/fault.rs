@@ -3,6 +3,7 @@
 //! Promises: every failure is one of three kinds; its text says what, where and what to do.
 //! Not here: printing it (`main`), which also keeps it to one line.
 
+use ebbtide::StoreError;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -50,6 +51,18 @@ impl Fault {
             Kind::Input => 2,
             Kind::Environment => 3,
         })
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            damage if damage.is_damage() => Self::damage(error),
+            StoreError::NoStore { .. } | StoreError::NotAStore { .. } => {
+                Self::input(format!("{error}; check the path"))
+            }
+            _ => Self::environment(error),
+        }
     }
 }
 

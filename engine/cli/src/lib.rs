@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod doctor;
+pub mod dump;
 pub mod fault;
 pub mod inspect;
 pub mod limits;

@@ -2,7 +2,9 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use ebbtide_cli::args::DumpArgs;
 use ebbtide_cli::doctor::{DoctorArgs, doctor};
+use ebbtide_cli::dump::dump;
 use ebbtide_cli::fault::Fault;
 use ebbtide_cli::inspect::{InspectArgs, inspect};
 use ebbtide_cli::output::printable;
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 enum Command {
     Doctor(DoctorArgs),
     Inspect(InspectArgs),
+    Dump(DumpArgs),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn run() -> Result<(), Fault> {
     match Command::try_parse() {
         Ok(Command::Doctor(args)) => doctor(&args),
         Ok(Command::Inspect(args)) => inspect(&args),
+        Ok(Command::Dump(args)) => dump(&args),
         Err(error) if is_help(error.kind()) => error.exit(),
         Err(error) => Err(Fault::input(one_line(&error.render().to_string()))),
     }

@@ -39,7 +39,13 @@ impl HeldStore {
 
     /// Who the store is.
     pub(crate) fn manifest(&self) -> Result<Manifest, StoreError> {
-        let none = || StoreError::NoStore { path: self.files.root().to_owned() };
-        Manifest::read(&self.files)?.ok_or_else(none)
+        let missing = || {
+            let is_store = self.files.logs().exists() && self.files.checkpoint().exists();
+            match (is_store, self.files.manifest()) {
+                (true, path) => StoreError::ManifestDamaged { path, what: "it is missing" },
+                (false, _) => StoreError::NoStore { path: self.files.root().to_owned() },
+            }
+        };
+        Manifest::read(&self.files)?.ok_or_else(missing)
     }
 }

@@ -28,7 +28,7 @@ use std::path::Path;
 ///
 /// let state = StoredState::read(&directory)?;
 /// assert_eq!(state.newest(), Some(now));
-/// let pairs: Vec<_> = state.pairs(now).collect();
+/// let pairs: Vec<_> = state.pairs(now, |_| true).collect();
 /// assert_eq!((pairs.len(), pairs[0].0, pairs[0].2.all_time), (1, EntityId(42), 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -67,14 +67,19 @@ impl StoredState {
         self.ledger.iter(Timestamp(0)).map(|(_, _, reading)| reading.last_update).max()
     }
 
-    /// Every pair with its reading as of `as_of`, in the order of a dump: by the entity's decimal
-    /// digits as text, then by the signal type's name. A store knows entities as numbers only.
+    /// Every pair of the entities that are wanted with its reading as of `as_of`, in the order of a
+    /// dump: by the entity's decimal digits as text, then by the signal type's name. A store knows
+    /// entities as numbers only.
     pub fn pairs(
         &self,
         as_of: Timestamp,
+        is_wanted: impl Fn(EntityId) -> bool,
     ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
         let keys = self.ledger.iter(Timestamp(0));
-        let mut keys: Vec<_> = keys.map(|(entity, signal, _)| (entity, signal)).collect();
+        let mut keys: Vec<_> = keys
+            .map(|(entity, signal, _)| (entity, signal))
+            .filter(|&(entity, _)| is_wanted(entity))
+            .collect();
         // Signal ids stand in the order of their names.
         keys.sort_by_cached_key(|&(entity, signal)| (entity.0.to_string(), signal));
         let read = move |(entity, signal)| {

@@ -15,7 +15,15 @@ use std::os::unix::fs::MetadataExt as _;
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub(crate) struct StoreLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for StoreLock {
+    /// Not by closing the file alone: a process that the host is just starting has it too, until it
+    /// runs its own program.
+    fn drop(&mut self) {
+        let _it_ends_with_the_process = self.file.unlock();
+    }
 }
 
 impl StoreLock {
@@ -25,7 +33,7 @@ impl StoreLock {
         let file = files::open_lock(&path)?;
         files::check_private(&path, false)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => {
                 let pid = holder(&file);
                 Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid })
@@ -45,7 +53,7 @@ impl StoreLock {
         }
         let file = files::open_to_read(&path)?;
         match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(TryLockError::WouldBlock) => {
                 let pid = holder(&file);
                 Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid })
@@ -84,6 +92,18 @@ mod tests {
         assert_eq!(fs::metadata(files.lock()).unwrap().len(), 0);
         drop(held);
         StoreLock::take(&files).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_of_is_free_although_another_process_has_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StoreFiles::new(folder.path());
+        let held = StoreLock::take(&files).unwrap();
+        // As a child has it between its start and its own program.
+        let inherited = held.file.try_clone().unwrap();
+        drop(held);
+        StoreLock::take(&files).unwrap();
+        drop(inherited);
     }
 
     #[test]
