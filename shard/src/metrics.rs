@@ -69,6 +69,8 @@ counters! {
     queue_depth_max,
     /// Bytes of the log's files.
     wal_file_bytes,
+    /// Bytes written to the log since it was opened: frames, with their headers and padding.
+    wal_written_bytes,
     /// Pairs of entity and signal type held.
     pairs,
     /// Bytes of state held.

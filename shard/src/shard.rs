@@ -215,6 +215,7 @@ impl<W: WalWriter> Shard<W> {
         counters.wal_appended.put(log.appended.get());
         counters.wal_written.put(log.written.unwrap_or(Lsn::NONE).get());
         counters.wal_file_bytes.put(self.intake.wal.file_bytes());
+        counters.wal_written_bytes.put(self.intake.wal.written_bytes());
         counters.wal_durable.put(log.durable.unwrap_or(Lsn::NONE).get());
     }
 

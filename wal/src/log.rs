@@ -365,6 +365,10 @@ impl WalWriter for Log {
     fn file_bytes(&self) -> u64 {
         self.segments.iter().map(|span| span.bytes).sum()
     }
+
+    fn written_bytes(&self) -> u64 {
+        self.stats.frame_bytes
+    }
 }
 
 /// Why a checkpoint was not noted.

@@ -57,6 +57,9 @@ pub trait WalWriter {
 
     /// Bytes of the files the log takes on disk.
     fn file_bytes(&self) -> u64;
+
+    /// Bytes written since the log was opened: frames, with their headers and padding.
+    fn written_bytes(&self) -> u64;
 }
 
 /// Why a batch was not taken.
@@ -136,6 +139,10 @@ impl WalWriter for NoWal {
     }
 
     fn file_bytes(&self) -> u64 {
+        0
+    }
+
+    fn written_bytes(&self) -> u64 {
         0
     }
 }

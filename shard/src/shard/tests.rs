@@ -126,6 +126,10 @@ impl WalWriter for HandWal {
     fn file_bytes(&self) -> u64 {
         0
     }
+
+    fn written_bytes(&self) -> u64 {
+        0
+    }
 }
 
 #[test]
