@@ -1,8 +1,8 @@
 //! `compare`: Ebbtide beside other ways of doing the same work, as ratios measured in one run.
 //!
 //! ```text
-//! criteria ─▶ scenes (apply, record, reads, growth, memory) ─▶ measure: ours, reference, ours, …
-//!                                                                 └─▶ rows ─▶ table, JSON
+//! criteria ─▶ scenes (apply, record, reads, …, durable, reopening) ─▶ measure: ours, reference, …
+//!                                                                       └─▶ rows ─▶ table, JSON
 //! ```
 //!
 //! Promises: both sides of a row work on the same events of a fixed seed, in the same process, in
@@ -14,15 +14,21 @@ mod apply;
 mod bare_table;
 mod cores;
 mod criteria;
+mod device;
+mod durable;
 mod engines;
 mod growth;
+mod log;
 mod machine;
 mod measure;
 mod memory;
+mod open_loop;
 mod ranking;
 mod reads;
 mod record;
+mod reopening;
 mod report;
+mod stores;
 mod tables;
 mod workload;
 
@@ -32,7 +38,9 @@ use machine::Machine;
 use measure::Measured;
 use report::Row;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
+use stores::Stores;
 
 /// Measure Ebbtide against its references, side by side, and print each ratio with its bar.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,6 +51,13 @@ pub struct CompareArgs {
     /// Write the rows and the machine as one JSON object
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where stores go, in a fresh folder that is removed afterwards [default: the folder for
+    /// temporary files]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Runtime of the shards that have a store: auto, uring or threads
+    #[arg(long, default_value = "auto", value_parser = crate::replay::parse_backend)]
+    backend: ebbtide::Backend,
     /// Only these rows, by key
     #[arg(long, value_name = "KEYS", value_delimiter = ',', value_parser = parse_key)]
     only: Vec<&'static str>,
@@ -76,6 +91,20 @@ struct Effort {
     entities_memory: u64,
     /// Milliseconds an idle engine is watched for in a turn.
     idle_ms: u64,
+    /// Events recorded durably in a turn.
+    events_durable: usize,
+    /// Bytes the bare device is given in a turn.
+    device_bytes: usize,
+    /// Events in a turn that wait for one another.
+    acks: usize,
+    /// Events of a turn at a steady rate.
+    events_open: usize,
+    /// Pairs in the store that is opened again.
+    pairs_stored: u64,
+    /// Counted turns of the rows that take checkpoints or open a store.
+    turns_stored: usize,
+    /// Events offered at most while a checkpoint is taken.
+    events_tail: usize,
 }
 
 impl Effort {
@@ -89,6 +118,13 @@ impl Effort {
         entities_dram: 8_000_000,
         entities_memory: 1_000_000,
         idle_ms: 2_000,
+        events_durable: 4_000_000,
+        device_bytes: 128 << 20,
+        acks: 1_000,
+        events_open: 20_000,
+        pairs_stored: 1_000_000,
+        turns_stored: 5,
+        events_tail: 500_000,
     };
     const QUICK: Self = Self {
         turns: 5,
@@ -96,7 +132,16 @@ impl Effort {
         events_dram: 500_000,
         reads: 1_000,
         growths: 2,
+        // A quarter of the full number: still far larger than any cache, and made in time.
+        entities_dram: 2_000_000,
         idle_ms: 1_000,
+        events_durable: 1_000_000,
+        device_bytes: 32 << 20,
+        acks: 200,
+        events_open: 5_000,
+        pairs_stored: 200_000,
+        turns_stored: 3,
+        events_tail: 100_000,
         ..Self::FULL
     };
 }
@@ -106,6 +151,8 @@ struct Run {
     effort: Effort,
     /// Empty for all.
     only: Vec<&'static str>,
+    /// Where stores go.
+    stores: Arc<Stores>,
     /// Whether two threads can run at once.
     two_cores: bool,
     rows: Vec<Row>,
@@ -113,9 +160,9 @@ struct Run {
 }
 
 impl Run {
-    fn new(effort: Effort, only: Vec<&'static str>) -> Self {
-        let two_cores = cores::all().len() > 1;
-        Self { effort, only, two_cores, rows: Vec::new(), begun: Instant::now() }
+    fn new(effort: Effort, only: Vec<&'static str>, stores: Stores) -> Self {
+        let (two_cores, stores) = (cores::all().len() > 1, Arc::new(stores));
+        Self { effort, only, stores, two_cores, rows: Vec::new(), begun: Instant::now() }
     }
 
     /// Whether any of these rows is to be measured, and can be.
@@ -139,12 +186,27 @@ impl Run {
         &mut self,
         criterion: Criterion,
         turns: usize,
-        turn: impl FnMut() -> Result<(f64, f64), Fault>,
+        mut turn: impl FnMut() -> Result<(f64, f64), Fault>,
     ) -> Result<(), Fault> {
-        if self.wants(&[criterion]) {
-            let row = Row::new(criterion, &Measured::interleaved(turns, turn)?);
-            eprintln!("{:>6.1} s  {row}", self.begun.elapsed().as_secs_f64());
-            self.rows.push(row);
+        self.rows_of_turns([criterion], turns, || Ok([turn()?]))
+    }
+
+    /// As [`Run::row_of_turns`], for rows that one turn measures together.
+    fn rows_of_turns<const ROWS: usize>(
+        &mut self,
+        criteria: [Criterion; ROWS],
+        turns: usize,
+        turn: impl FnMut() -> Result<[(f64, f64); ROWS], Fault>,
+    ) -> Result<(), Fault> {
+        if self.wants(&criteria) {
+            let measured = Measured::interleaved(turns, turn)?;
+            for (criterion, measured) in criteria.into_iter().zip(&measured) {
+                if self.wants(&[criterion]) {
+                    let row = Row::new(criterion, measured);
+                    eprintln!("{:>6.1} s  {row}", self.begun.elapsed().as_secs_f64());
+                    self.rows.push(row);
+                }
+            }
         }
         Ok(())
     }
@@ -155,7 +217,10 @@ impl Run {
         ranking::rows(self)?;
         growth::rows(self)?;
         memory::rows(self)?;
-        record::idle_row(self)
+        record::idle_row(self)?;
+        log::rows(self)?;
+        durable::rows(self)?;
+        reopening::rows(self)
     }
 }
 
@@ -166,12 +231,15 @@ impl Run {
 /// [`Fault`] if the machine lacks what a row needs, or the JSON cannot be written.
 pub fn compare(args: &CompareArgs) -> Result<(), Fault> {
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let mut run = Run::new(effort, args.only.clone());
+    let stores = Stores::within(args.data_dir.as_deref(), args.backend)?;
+    let mut machine = Machine::look(stores.root());
+    machine.entities = [effort.entities_cache, effort.entities_dram];
+    let mut run = Run::new(effort, args.only.clone(), stores);
     if !run.two_cores {
         eprintln!("one core: the rows that need two are left out");
     }
-    let machine = Machine::look();
     run.scenes()?;
+    machine.backend = run.stores.runtime();
     print!("{}", report::table(&run.rows, &machine));
     match &args.json {
         Some(path) => report::write_json(path, &run.rows, &machine),
@@ -195,8 +263,17 @@ mod tests {
             entities_dram: 1_000,
             entities_memory: 500,
             idle_ms: 20,
+            events_durable: 2_000,
+            device_bytes: 256 * 1024,
+            acks: 3,
+            events_open: 100,
+            pairs_stored: 300,
+            turns_stored: 1,
+            events_tail: 2_000,
         };
-        let mut run = Run::new(effort, Vec::new());
+        let stores = Stores::within(None, ebbtide::Backend::Auto).unwrap();
+        let machine = Machine::look(stores.root());
+        let mut run = Run::new(effort, Vec::new(), stores);
         run.scenes().unwrap();
         let keys: Vec<&str> = run.rows.iter().map(|row| row.key).collect();
         for criterion in criteria::ALL {
@@ -207,7 +284,7 @@ mod tests {
                 criterion.key
             );
         }
-        let table = report::table(&run.rows, &Machine::look());
+        let table = report::table(&run.rows, &machine);
         assert!(keys.iter().all(|key| table.contains(key)), "{table}");
     }
 }

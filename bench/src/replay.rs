@@ -16,6 +16,7 @@ mod summary;
 mod verify;
 
 pub use args::ReplayArgs;
+pub(crate) use args::parse_backend;
 
 use crate::fault::Fault;
 use ebbtide::{Engine, EntityId, ManualClock, Schema, SignalId, Timestamp};

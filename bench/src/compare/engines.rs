@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the last events may take to be applied, and an engine to close.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An engine of one shard over `schema`, whose clock is past every event.
 ///
@@ -52,7 +52,12 @@ pub(super) fn record(producer: &mut Producer, events: &[Event]) -> Result<(), Fa
     producer.flush(Ack::Applied, PATIENCE).map_err(Fault::environment)
 }
 
-fn offer(producer: &mut Producer, events: &[Event]) -> Result<(), Fault> {
+/// Offers events in batches, and waits where a ring is full.
+///
+/// # Errors
+///
+/// If the engine takes no more.
+pub(super) fn offer(producer: &mut Producer, events: &[Event]) -> Result<(), Fault> {
     for mut left in events.chunks(BATCH_EVENTS_MAX) {
         while !left.is_empty() {
             let offered = producer.offer_batch(left);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 /// Where a comparison ran.
 #[derive(Debug, Serialize)]
@@ -11,8 +12,12 @@ pub(super) struct Machine {
     cores: usize,
     kernel: String,
     memory_gib: f64,
-    /// Of the folder for temporary files.
+    /// Of the folder that stores lie in.
     fs: String,
+    /// How many entities are few, and how many are many.
+    pub(super) entities: [u64; 2],
+    /// What ran the shards that have a store, and why; nothing without such a row.
+    pub(super) backend: Option<String>,
     /// The kernel's policy for huge pages.
     huge_pages: String,
     /// Running tasks over the last minute, before the run began: others than ours.
@@ -21,15 +26,17 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Asks the kernel. What it does not tell is `unknown`.
-    pub(super) fn look() -> Self {
+    /// Asks the kernel; stores will lie in `folder`. What it does not tell is `unknown`.
+    pub(super) fn look(folder: &Path) -> Self {
         let huge_pages = read("/sys/kernel/mm/transparent_hugepage/enabled");
         Self {
             cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(unknown),
             cores: super::cores::all().len(),
             kernel: non_empty(&read("/proc/sys/kernel/osrelease")),
             memory_gib: memory_gib(),
-            fs: file_system().unwrap_or_else(unknown),
+            fs: file_system(folder).unwrap_or_else(unknown),
+            entities: [0; 2],
+            backend: None,
             huge_pages: between(&huge_pages, '[', ']').unwrap_or_else(unknown),
             load_before: number(read("/proc/loadavg").split(' ').next()).unwrap_or(f64::NAN),
             optimized: !cfg!(debug_assertions),
@@ -42,6 +49,11 @@ impl fmt::Display for Machine {
         let Self { cpu, cores, kernel, memory_gib, fs, huge_pages, load_before, .. } = self;
         write!(f, "{cpu}, {cores} cores, {memory_gib:.1} GiB, Linux {kernel}, {fs}, ")?;
         write!(f, "huge pages: {huge_pages}, load before the run: {load_before}")?;
+        let [few, many] = self.entities;
+        write!(f, ", few entities are {few}, many are {many}")?;
+        if let Some(backend) = &self.backend {
+            write!(f, ", stores on {backend}")?;
+        }
         if self.optimized { Ok(()) } else { write!(f, "; NOT an optimized build") }
     }
 }
@@ -79,9 +91,9 @@ fn memory_gib() -> f64 {
     number(kib).map_or(f64::NAN, |kib| kib / f64::from(1 << 20))
 }
 
-/// The type of the file system that holds the folder for temporary files.
-fn file_system() -> Option<String> {
-    let folder = std::env::temp_dir().canonicalize().ok()?;
+/// The type of the file system that holds a folder.
+fn file_system(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
     let mounts = read("/proc/self/mounts");
     let mounted = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
@@ -97,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_what_is_asked() {
-        let machine = Machine::look();
+        let machine = Machine::look(&std::env::temp_dir());
         assert!(machine.cores > 0 && machine.memory_gib > 0.0, "{machine}");
         assert_ne!((machine.cpu.as_str(), machine.kernel.as_str()), ("unknown", "unknown"));
     }

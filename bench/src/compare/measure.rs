@@ -19,25 +19,25 @@ pub(super) struct Measured {
 
 impl Measured {
     /// Does one turn that is not counted, then `turns` that are. A turn measures ours, then the
-    /// reference, and gives both numbers.
+    /// reference, and gives both numbers, for each of some rows.
     ///
     /// # Errors
     ///
     /// Of the first turn that fails.
-    pub(super) fn interleaved(
+    pub(super) fn interleaved<const ROWS: usize>(
         turns: usize,
-        mut turn: impl FnMut() -> Result<(f64, f64), Fault>,
-    ) -> Result<Self, Fault> {
+        mut turn: impl FnMut() -> Result<[(f64, f64); ROWS], Fault>,
+    ) -> Result<[Self; ROWS], Fault> {
         turn()?;
-        let pairs = (0..turns.max(1)).map(|_| turn()).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::of(&pairs))
+        let turns = (0..turns.max(1)).map(|_| turn()).collect::<Result<Vec<_>, _>>()?;
+        Ok(std::array::from_fn(|row| Self::of(turns.iter().map(|turn| turn[row]))))
     }
 
-    fn of(pairs: &[(f64, f64)]) -> Self {
-        let ratios = sorted(pairs.iter().map(|(ours, reference)| ours / reference));
+    fn of(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
+        let ratios = sorted(pairs.clone().map(|(ours, reference)| ours / reference));
         Self {
-            ours: median(&sorted(pairs.iter().map(|pair| pair.0))),
-            reference: median(&sorted(pairs.iter().map(|pair| pair.1))),
+            ours: median(&sorted(pairs.clone().map(|pair| pair.0))),
+            reference: median(&sorted(pairs.map(|pair| pair.1))),
             ratio: median(&ratios),
             spread: [ratios[0], ratios[ratios.len() - 1]],
         }
@@ -100,9 +100,14 @@ mod tests {
     #[test]
     fn a_ratio_is_the_median_of_the_turns_ratios_and_the_first_turn_is_dropped() {
         let mut turns = [(100.0, 1.0), (4.0, 2.0), (9.0, 3.0), (5.0, 5.0)].into_iter();
-        let measured = Measured::interleaved(3, || Ok(turns.next().unwrap())).unwrap();
+        let [measured, turned] = Measured::interleaved(3, || {
+            let (ours, reference) = turns.next().unwrap();
+            Ok([(ours, reference), (reference, ours)])
+        })
+        .unwrap();
         assert_eq!((measured.ours, measured.reference), (5.0, 3.0));
         assert_eq!((measured.ratio, measured.spread), (2.0, [1.0, 3.0]));
+        assert_eq!((turned.ratio, turned.ours), (0.5, 3.0));
     }
 
     #[test]
@@ -112,6 +117,6 @@ mod tests {
 
     #[test]
     fn a_turn_that_fails_ends_the_row() {
-        assert!(Measured::interleaved(2, || Err(Fault::environment("no core"))).is_err());
+        assert!(Measured::interleaved::<1>(2, || Err(Fault::environment("no core"))).is_err());
     }
 }

@@ -1,4 +1,7 @@
 //! Rows of a whole engine: recording from end to end, hot keys, and doing nothing.
+//!
+//! What records has a store, and so a log; these rows count to applied, while the log writes what
+//! it can.
 
 use super::criteria::{HOT_KEY, IDLE_CPU, RECORD_END_TO_END};
 use super::measure::{core_seconds, millions, process_seconds, wall_seconds};
@@ -6,7 +9,7 @@ use super::tables::{Decays, Tables, record, schema};
 use super::workload::{START_NS, Stream};
 use super::{Run, cores, engines};
 use crate::fault::Fault;
-use ebbtide::{Engine, Idle, Producer};
+use ebbtide::{Engine, Producer};
 use ebbtide_shard::RoutedEvent;
 use std::time::{Duration, Instant};
 
@@ -19,7 +22,8 @@ pub(super) fn rows(run: &mut Run, mut tables: Tables) -> Result<(), Fault> {
     let mut uniform = tables.stream(0.0, 4);
     let (mut hot, mut cool) = (tables.stream(1.2, 5), tables.stream_beside(0.0, 6));
     let Tables { map, entities, .. } = tables;
-    let engine = engines::with_history((schema(Decays::Three)?, Idle::Park), entities, START_NS)?;
+    let folder = run.stores.fresh("recorded");
+    let engine = run.stores.with_history(&folder, schema(Decays::Three)?, (entities, START_NS))?;
     let mut producer = engine.producer()?;
     let events = run.effort.events_dram;
     cores::on_first(|| {

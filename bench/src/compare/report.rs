@@ -40,7 +40,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [least, greatest] = self.spread.map(short);
         let sign = if self.better == Better::Higher { "≥" } else { "≤" };
-        write!(f, "{:<18}", self.key)?;
+        write!(f, "{:<20}", self.key)?;
         write!(f, "{:>9} {:>10}  {:<15}", short(self.ours), short(self.reference), self.unit)?;
         write!(f, "{:>8}  {:<17}", short(self.ratio), format!("{least} to {greatest}"))?;
         write!(f, "{sign} {:<7}", self.bar)?;
@@ -62,7 +62,7 @@ fn short(number: f64) -> String {
 pub(super) fn table(rows: &[Row], machine: &Machine) -> String {
     let (ours, reference, unit, ratio, spread) = ("ours", "reference", "unit", "ratio", "spread");
     let mut text = format!(
-        "{:<18}{ours:>9} {reference:>10}  {unit:<15}{ratio:>8}  {spread:<17}{:<9}met or not\n",
+        "{:<20}{ours:>9} {reference:>10}  {unit:<15}{ratio:>8}  {spread:<17}{:<9}met or not\n",
         "key", "bar"
     );
     let place = |row: &&Row| ALL.iter().position(|criterion| criterion.key == row.key);
@@ -73,7 +73,7 @@ pub(super) fn table(rows: &[Row], machine: &Machine) -> String {
     }
     text.push('\n');
     for row in &rows {
-        let _infallible = writeln!(text, "{:<18}{} / {}", row.key, row.what, row.against);
+        let _infallible = writeln!(text, "{:<20}{} / {}", row.key, row.what, row.against);
     }
     let met = rows.iter().filter(|row| row.met).count();
     let _infallible = writeln!(text, "\n{met} of {} bars met; {machine}", rows.len());

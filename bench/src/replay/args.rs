@@ -71,7 +71,8 @@ impl ReplayArgs {
     }
 }
 
-fn parse_backend(text: &str) -> Result<Backend, String> {
+/// The runtime of this name.
+pub(crate) fn parse_backend(text: &str) -> Result<Backend, String> {
     match text {
         "auto" => Ok(Backend::Auto),
         "uring" => Ok(Backend::Uring),
