@@ -224,6 +224,7 @@ impl EngineBuilder {
         schema: Arc<Schema>,
         (placement, cores, choice): (Placement, &[usize], BackendChoice),
     ) -> Result<Engine, OpenError> {
+        crate::store::check_limit(self.log.segment_bytes)?;
         let prepared = crate::store::prepare(directory, &schema, self.retune)?;
         let mut engine = self.engine((schema, prepared.key()), placement, choice, true);
         let memory_bytes_max = self.memory_bytes_max / placement.shards();

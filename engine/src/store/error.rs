@@ -29,6 +29,17 @@ pub enum StoreError {
         /// The cause in words.
         cause: String,
     },
+    /// Files may not become as long as a store's do. Raise the limit: the kernel ends a process
+    /// that writes beyond it, unless the process ignores the signal.
+    #[error(
+        "a store's files may become {needed} bytes long and the limit is {limit}; raise `ulimit -f`"
+    )]
+    FileLimit {
+        /// How long files may become.
+        limit: u64,
+        /// How long a store's may.
+        needed: u64,
+    },
     /// The operating system gave no random bytes.
     #[error("no random bytes for a new store: {why}")]
     Random {
@@ -276,6 +287,7 @@ impl StoreError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "store-io",
+            Self::FileLimit { .. } => "store-file-limit",
             Self::Random { .. } => "store-random",
             Self::NotAStore { .. } => "store-not-a-store",
             Self::NoStore { .. } => "store-missing",

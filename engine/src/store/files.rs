@@ -9,6 +9,7 @@
 use super::StoreError;
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -18,6 +19,9 @@ use std::path::{Path, PathBuf};
 const DIRECTORY_MODE: u32 = 0o700;
 /// Owner only.
 const FILE_MODE: u32 = 0o600;
+/// No file of the database becomes longer: its journal begins with 64 MiB and goes on in another
+/// file when a table in memory has as much.
+const DATABASE_FILE_BYTES: u64 = 128 << 20;
 /// Permission bits that let others change what is stored.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -91,6 +95,15 @@ impl StoreFiles {
             }
         }
         Ok(None)
+    }
+}
+
+/// Refuses where files may not become as long as those of the database and the log do.
+pub(crate) fn check_limit(segment_bytes: u64) -> Result<(), StoreError> {
+    let needed = DATABASE_FILE_BYTES.max(segment_bytes);
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if limit < needed => Err(StoreError::FileLimit { limit, needed }),
+        _ => Ok(()),
     }
 }
 

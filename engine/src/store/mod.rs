@@ -38,7 +38,7 @@ pub use medium::{Durability, Medium, Survives};
 pub use open::{RecoveryProgress, RecoveryReport};
 
 pub(crate) use checkpointer::Pace;
-pub(crate) use files::StoreFiles;
+pub(crate) use files::{StoreFiles, check_limit};
 pub(crate) use fjall::FjallStorage;
 pub(crate) use intake::Outlets;
 pub(crate) use lock::StoreLock;

@@ -5,7 +5,7 @@
 //! Exit codes: 0 it worked, 1 an answer was wrong, 2 usage, 3 the engine did not open, 4 the right
 //! could not be taken away, so that nothing was learnt.
 
-use ebbtide::{Ack, Backend, Engine, EntityId, Event, SignalId};
+use ebbtide::{Ack, Backend, Engine, EntityId, Event, OpenError, SignalId};
 use ebbtide_tests::setting::{PATIENCE, schema};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -13,10 +13,13 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: confined auto|uring|threads SHARDS [memlock=KIB] [no-io-uring]";
+const USAGE: &str = "usage: confined auto|uring|threads SHARDS [dir=PATH] [memlock=KIB] [nofile=N] \
+                     [fsize=KIB] [no-io-uring[=ERRNO]]";
+/// Entities that events are recorded of.
+const ENTITIES: u64 = 100;
 /// The number of the system call `io_uring_setup`, the same on every architecture.
 const IO_URING_SETUP: i64 = 425;
-/// What a container's filter answers: not permitted.
+/// What a container's filter answers most often: not permitted.
 const EPERM: u32 = 1;
 
 fn main() -> ExitCode {
@@ -31,16 +34,22 @@ fn main() -> ExitCode {
             return ExitCode::from(4);
         }
     }
-    let opened = Engine::in_memory().schema(schema()).backend(backend).shards(shards).open();
-    let engine = match opened {
+    let directory = arguments.iter().find_map(|argument| argument.strip_prefix("dir="));
+    let builder = directory.map_or_else(Engine::in_memory, Engine::builder);
+    let engine = match builder.schema(schema()).backend(backend).shards(shards).open() {
         Ok(engine) => engine,
+        Err(OpenError::Store(error)) => {
+            println!("{}: {error}", error.code());
+            return ExitCode::from(3);
+        }
         Err(error) => {
             println!("{error}");
             return ExitCode::from(3);
         }
     };
     println!("{}", engine.backend());
-    match work(&engine) {
+    let ack = if directory.is_some() { Ack::Durable } else { Ack::Applied };
+    match work(&engine, ack) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("it opened, but {error}");
@@ -60,41 +69,56 @@ fn engine_of(arguments: &[String]) -> Option<(Backend, usize)> {
 }
 
 fn restrict(restriction: &str) -> Result<(), Box<dyn Error>> {
-    if restriction == "no-io-uring" {
-        return forbid_io_uring();
+    let (what, number) = restriction.split_once('=').unwrap_or((restriction, ""));
+    match what {
+        "dir" => Ok(()),
+        "no-io-uring" if number.is_empty() => forbid_io_uring(EPERM),
+        "no-io-uring" => forbid_io_uring(number.parse()?),
+        "memlock" => limit(Resource::Memlock, number.parse::<u64>()? * 1024),
+        "fsize" => limit(Resource::Fsize, number.parse::<u64>()? * 1024),
+        "nofile" => limit(Resource::Nofile, number.parse()?),
+        _ => Err(USAGE.into()),
     }
-    let kib = restriction.strip_prefix("memlock=").ok_or(USAGE)?;
-    let bytes = kib.parse::<u64>()? * 1024;
-    let maximum = getrlimit(Resource::Memlock).maximum;
-    if maximum.is_some_and(|maximum| maximum < bytes) {
-        return Err("the limit is lower already".into());
-    }
-    Ok(setrlimit(Resource::Memlock, Rlimit { current: Some(bytes), maximum: Some(bytes) })?)
 }
 
-/// Answers `io_uring_setup` with EPERM from now on, in this thread and those it starts.
-fn forbid_io_uring() -> Result<(), Box<dyn Error>> {
+fn limit(resource: Resource, to: u64) -> Result<(), Box<dyn Error>> {
+    if getrlimit(resource).maximum.is_some_and(|maximum| maximum < to) {
+        return Err("the limit is lower already".into());
+    }
+    Ok(setrlimit(resource, Rlimit { current: Some(to), maximum: Some(to) })?)
+}
+
+/// Answers `io_uring_setup` with an error from now on, in this thread and those it starts.
+fn forbid_io_uring(errno: u32) -> Result<(), Box<dyn Error>> {
     let rules = BTreeMap::from([(IO_URING_SETUP, Vec::new())]);
-    let (otherwise, matched) = (SeccompAction::Allow, SeccompAction::Errno(EPERM));
+    let (otherwise, matched) = (SeccompAction::Allow, SeccompAction::Errno(errno));
     let arch = std::env::consts::ARCH.try_into()?;
     let program: BpfProgram = SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?;
     Ok(seccompiler::apply_filter(&program)?)
 }
 
 /// Records an event for each of some entities and reads each back.
-fn work(engine: &Engine) -> Result<(), Box<dyn Error>> {
+fn work(engine: &Engine, ack: Ack) -> Result<(), Box<dyn Error>> {
     let now = engine.now();
+    let before = totals(engine)?;
     let mut producer = engine.producer()?;
-    for entity in (0..100).map(EntityId) {
+    for entity in (0..ENTITIES).map(EntityId) {
         let _ticket = producer.offer(Event::new(entity, SignalId(0), now))?;
     }
-    producer.flush(Ack::Applied, PATIENCE)?;
-    let mut reader = engine.reader()?;
-    for entity in (0..100).map(EntityId) {
-        let reading = reader.read(entity, SignalId(0), now)?;
-        if reading.is_none_or(|reading| reading.all_time != 1) {
-            return Err(format!("entity {entity} reads {reading:?}").into());
+    producer.flush(ack, PATIENCE)?;
+    for (entity, (before, after)) in before.into_iter().zip(totals(engine)?).enumerate() {
+        if after != before + 1 {
+            return Err(format!("entity {entity} had {before} events and has {after}").into());
         }
     }
     Ok(engine.close(PATIENCE)?)
+}
+
+fn totals(engine: &Engine) -> Result<Vec<u64>, Box<dyn Error>> {
+    let (now, mut reader) = (engine.now(), engine.reader()?);
+    let mut total = |entity| {
+        let reading = reader.read(EntityId(entity), SignalId(0), now)?;
+        Ok(reading.map_or(0, |reading| reading.all_time))
+    };
+    (0..ENTITIES).map(&mut total).collect()
 }
