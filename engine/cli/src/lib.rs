@@ -14,3 +14,4 @@ pub mod inspect;
 pub mod limits;
 pub mod output;
 pub mod store;
+pub mod verify;

@@ -2,15 +2,17 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use ebbtide_cli::args::DumpArgs;
+use ebbtide_cli::args::{DumpArgs, VerifyArgs};
 use ebbtide_cli::doctor::{DoctorArgs, doctor};
 use ebbtide_cli::dump::dump;
 use ebbtide_cli::fault::Fault;
 use ebbtide_cli::inspect::{InspectArgs, inspect};
 use ebbtide_cli::output::printable;
+use ebbtide_cli::verify::verify;
 use std::io::Write as _;
 use std::panic;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 /// Looks at an Ebbtide store and at the machine it lives on.
 #[derive(Parser)]
@@ -18,14 +20,19 @@ use std::process::ExitCode;
 enum Command {
     Doctor(DoctorArgs),
     Inspect(InspectArgs),
+    Verify(VerifyArgs),
     Dump(DumpArgs),
 }
+
+/// What the last panic said. A database that stops short at damaged files panics too; that is
+/// caught where it is called, and is nothing to tell.
+static PANIC: Mutex<String> = Mutex::new(String::new());
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("an unknown fault");
-        tell(&format!("a fault of this program at {place}: {what}; please report it"));
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = format!("{place}: {what}");
     }));
     match panic::catch_unwind(run) {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -33,8 +40,11 @@ fn main() -> ExitCode {
             tell(&fault.message);
             fault.exit_code()
         }
-        // The hook has told it.
-        Err(_) => Fault::environment("").exit_code(),
+        Err(_) => {
+            let said = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+            tell(&format!("a fault of this program at {said}; please report it"));
+            Fault::environment("").exit_code()
+        }
     }
 }
 
@@ -42,6 +52,7 @@ fn run() -> Result<(), Fault> {
     match Command::try_parse() {
         Ok(Command::Doctor(args)) => doctor(&args),
         Ok(Command::Inspect(args)) => inspect(&args),
+        Ok(Command::Verify(args)) => verify(&args),
         Ok(Command::Dump(args)) => dump(&args),
         Err(error) if is_help(error.kind()) => error.exit(),
         Err(error) => Err(Fault::input(one_line(&error.render().to_string()))),

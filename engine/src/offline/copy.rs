@@ -16,6 +16,7 @@ use tempfile::TempDir;
 /// A copy of a checkpoint, opened.
 pub(crate) struct CheckpointCopy {
     storage: FjallStorage,
+    bytes: u64,
     /// Goes after the storage.
     _folder: TempDir,
 }
@@ -42,11 +43,16 @@ impl CheckpointCopy {
         listed.copy(&original, folder.path()).map_err(no_copy)?;
         let opened = FjallStorage::open_copy(folder.path(), &original);
         let storage = opened.map_err(|source| StoreError::Storage { path: original, source })?;
-        Ok(Self { storage, _folder: folder })
+        Ok(Self { storage, bytes: listed.bytes, _folder: folder })
     }
 
     pub(crate) fn storage(&self) -> &FjallStorage {
         &self.storage
+    }
+
+    /// Bytes of the original's files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 

@@ -9,5 +9,10 @@ mod copy;
 mod held;
 mod readable;
 mod state;
+mod verify;
 
 pub use state::StoredState;
+pub use verify::{
+    CheckpointVerified, Difference, FINDINGS_MAX, Finding, LogVerified, Rebuilt, Verification,
+    VerifyStep, verify,
+};

@@ -10,7 +10,7 @@ use ebbtide_shard::schema::evolution::EvolutionError;
 use ebbtide_shard::schema::numbers::NumbersError;
 use ebbtide_wal::{IoFault, RecoverError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why a store was not opened, or could not be looked at.
@@ -317,6 +317,42 @@ impl StoreError {
             Self::SlowClose { .. } => "checkpoint-slow-close",
             Self::Closed => "store-closed",
             Self::Shard { .. } => "shard-failed",
+        }
+    }
+
+    /// The file or directory that is concerned, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. }
+            | Self::NotAStore { path, .. }
+            | Self::NoStore { path }
+            | Self::AlreadyOpen { path, .. }
+            | Self::Symlink { path }
+            | Self::WrongKind { path, .. }
+            | Self::NotPrivate { path, .. }
+            | Self::UnsupportedFormat { path, .. }
+            | Self::ManifestDamaged { path, .. }
+            | Self::SealDamaged { path }
+            | Self::SealBroken { path }
+            | Self::Storage { path, .. }
+            | Self::Checkpoint { path, .. }
+            | Self::ForeignCheckpoint { path }
+            | Self::Log { path, .. }
+            | Self::LogFault { path, .. }
+            | Self::CheckpointAhead { path, .. }
+            | Self::UnknownLog { path }
+            | Self::Schema { path, .. }
+            | Self::SchemaDamaged { path, .. }
+            | Self::Numbers { path, .. }
+            | Self::CannotRebuild { path }
+            | Self::Save { path, .. }
+            | Self::Stranger { path }
+            | Self::Copy { path, .. }
+            | Self::Busy { path } => Some(path),
+            Self::Random { .. } | Self::SlowClose { .. } | Self::Closed | Self::Shard { .. } => {
+                None
+            }
         }
     }
 

@@ -86,6 +86,26 @@ impl StoreFiles {
         self.first_but(&[])
     }
 
+    /// How many entries of the directory no store makes.
+    pub(crate) fn strangers(&self) -> Result<u64, StoreError> {
+        let known = [
+            self.lock(),
+            self.manifest(),
+            self.next_manifest(),
+            self.seal(),
+            self.seal().with_extension("new"),
+            self.checkpoint(),
+            self.next_checkpoint(),
+            self.logs(),
+        ];
+        let mut strangers = 0;
+        for entry in fs::read_dir(&self.root).map_err(failed("listing", &self.root))? {
+            let path = entry.map_err(failed("listing", &self.root))?.path();
+            strangers += u64::from(!known.contains(&path));
+        }
+        Ok(strangers)
+    }
+
     fn first_but(&self, known: &[&str]) -> Result<Option<String>, StoreError> {
         let listed = fs::read_dir(&self.root).map_err(failed("listing", &self.root))?;
         for entry in listed {
@@ -147,6 +167,15 @@ pub(crate) fn check_private(path: &Path, directory: bool) -> Result<(), StoreErr
         return Err(StoreError::NotPrivate { path: path.to_owned(), mode });
     }
     Ok(())
+}
+
+/// The length of what is at a path; `None` if nothing is.
+pub(crate) fn length(path: &Path) -> Result<Option<u64>, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("looking at", path)(error)),
+    }
 }
 
 /// Opens a file of the store for reading, never through a symbolic link.

@@ -16,6 +16,7 @@ use ebbtide_shard::dedup::RecentIds;
 use ebbtide_shard::limits::{IDS_RECORD_ENTRIES_MAX, PARTITIONS};
 use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
 use ebbtide_shard::schema::numbers::SignalNumbers;
+use ebbtide_shard::source::SourceId;
 use ebbtide_shard::{
     EntityHash, Materializer as _, PartitionKey, RestoredPair, Schema, SignalLedger, Walk,
 };
@@ -46,6 +47,16 @@ pub(crate) struct Whole {
     pub(crate) logs: BTreeMap<u32, Replayed>,
 }
 
+/// What is there before the logs are read.
+#[derive(Clone, Copy)]
+enum Begin<'a> {
+    Nothing,
+    /// How far each source has come.
+    Sources(&'a [SourceRecord]),
+    /// The records of the checkpoint.
+    Records,
+}
+
 /// Every pair counts as not saved yet, so that a walk writes them all.
 struct Unsaved(Recovering);
 
@@ -66,7 +77,7 @@ impl Intake for Unsaved {
 impl<S: StorageEngine> Reading<'_, S> {
     /// The state as of checkpoint and logs together.
     pub(crate) fn whole(&self) -> Result<Whole, StoreError> {
-        self.rebuild(self.meta, true)
+        self.rebuild(self.meta, Begin::Records)
     }
 
     /// The state as of the logs alone. Fails if one of them does not begin with its first record.
@@ -74,19 +85,42 @@ impl<S: StorageEngine> Reading<'_, S> {
         let covered = self.meta.covered.iter();
         let covered = covered.filter(|&&(_, lsn)| lsn != LEAVING).map(|&(log, _)| (log, 0));
         let meta = MetaRecord { covered: covered.collect(), layout: 0, ..self.meta.clone() };
-        self.rebuild(&meta, false)
+        self.rebuild(&meta, Begin::Nothing)
     }
 
-    fn rebuild(&self, meta: &MetaRecord, with_records: bool) -> Result<Whole, StoreError> {
+    /// What the logs that are there give by themselves, each from its first segment on; `begins`
+    /// says behind which record that is. `sources` are known from elsewhere, since a log may have
+    /// let the batch go that names one.
+    pub(crate) fn whole_from_kept_logs(
+        &self,
+        begins: &BTreeMap<u32, Lsn>,
+        sources: &[SourceRecord],
+    ) -> Result<Whole, StoreError> {
+        let begin = |&(log, lsn): &(u32, u64)| match begins.get(&log) {
+            Some(begin) if lsn != LEAVING => (log, begin.get()),
+            _ => (log, lsn),
+        };
+        let covered = self.meta.covered.iter().map(begin).collect();
+        let meta = MetaRecord { covered, layout: 0, ..self.meta.clone() };
+        self.rebuild(&meta, Begin::Sources(sources))
+    }
+
+    fn rebuild(&self, meta: &MetaRecord, begin: Begin<'_>) -> Result<Whole, StoreError> {
         let key = self.manifest.partition_key();
         let schema = Arc::clone(self.schema);
         let recovering = Recovering::new(schema, self.numbers.clone(), key, 0..PARTITIONS);
         let (mut unsaved, mut silent) = (Unsaved(recovering), |_: RecoveryProgress| {});
         let mut dealer = Dealer::new(meta, (&key, self.numbers), &mut unsaved, &mut silent);
-        if with_records {
-            let path = self.files.checkpoint();
-            let loaded = load(self.storage, &mut dealer);
-            loaded.map_err(|source| StoreError::Checkpoint { path, source })?;
+        match begin {
+            Begin::Nothing => {}
+            Begin::Sources(records) => records.iter().for_each(|record| {
+                dealer.sources.restore(SourceId(source_id(&record.name)), record);
+            }),
+            Begin::Records => {
+                let path = self.files.checkpoint();
+                let loaded = load(self.storage, &mut dealer);
+                loaded.map_err(|source| StoreError::Checkpoint { path, source })?;
+            }
         }
         dealer.hand_over_ids();
         let mut sources = std::mem::take(&mut dealer.sources);
