@@ -350,9 +350,7 @@ impl StoreError {
             | Self::Stranger { path }
             | Self::Copy { path, .. }
             | Self::Busy { path } => Some(path),
-            Self::Random { .. } | Self::SlowClose { .. } | Self::Closed | Self::Shard { .. } => {
-                None
-            }
+            _ => None,
         }
     }
 
