@@ -6,17 +6,36 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use ebbtide::{Ack, Backend, Durability, Engine, Medium, OpenError, Survives};
+use ebbtide::{
+    Ack, Backend, CheckpointError, Durability, Engine, Health, LogOptions, Medium, OpenError,
+    SourceProducer, StoreError, Survives, WaitError,
+};
 use ebbtide_tests::alone::alone;
-use ebbtide_tests::crash::{Truth, builder, held, record};
+use ebbtide_tests::crash::{SOURCE, Truth, builder, event, held, record};
+use ebbtide_tests::oracle::Known;
 use ebbtide_tests::setting::{PATIENCE, backends};
-use std::path::Path;
+use ebbtide_tests::victim::{Death, run};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 const SEED: u64 = 11;
 const EVENTS: u64 = 400;
 
+/// Small segments, so that a log soon asks for the next one.
+const SEGMENT_BYTES: u64 = 32 * 1024;
+
+const TMPFS: &str = "mount -t tmpfs -o size=160m none $PLACE";
+const EXT4: &str = "truncate -s 200M $PLACE.image && mkfs.ext4 -q $PLACE.image && \
+                    mount -o loop $PLACE.image $PLACE";
+
 fn open(directory: &Path, backend: Backend) -> Result<Engine, OpenError> {
-    builder(directory).shards(2).backend(backend).open()
+    let group_bytes = 8 * 1024;
+    let log = LogOptions { group_bytes, segment_bytes: SEGMENT_BYTES, ..LogOptions::default() };
+    builder(directory).shards(2).backend(backend).log_options(log).open()
 }
 
 /// What an engine says of a store there, once its process could have ended.
@@ -38,7 +57,7 @@ fn said_on_each_runtime(place: &Path) -> Vec<Durability> {
 #[test]
 fn on_tmpfs_the_engine_says_that_durable_survives_the_process_only() {
     let name = "on_tmpfs_the_engine_says_that_durable_survives_the_process_only";
-    let Some(place) = alone(name, "mount -t tmpfs -o size=256m none $PLACE") else { return };
+    let Some(place) = alone(name, TMPFS) else { return };
     for said in said_on_each_runtime(&place) {
         assert_eq!((&*said.file_system, said.medium), ("tmpfs", Medium::Memory));
         assert!(!said.direct_io);
@@ -50,9 +69,7 @@ fn on_tmpfs_the_engine_says_that_durable_survives_the_process_only() {
 #[test]
 fn on_ext4_durable_survives_a_power_cut_and_written_a_kernel_panic() {
     let name = "on_ext4_durable_survives_a_power_cut_and_written_a_kernel_panic";
-    let prepare = "truncate -s 300M $PLACE.image && mkfs.ext4 -q $PLACE.image && \
-                   mount -o loop $PLACE.image $PLACE";
-    let Some(place) = alone(name, prepare) else { return };
+    let Some(place) = alone(name, EXT4) else { return };
     for said in said_on_each_runtime(&place) {
         assert_eq!((&*said.file_system, said.medium), ("ext4", Medium::Device));
         assert_eq!(said.durable(), Survives::PowerCut);
@@ -72,4 +89,196 @@ fn on_overlay_no_more_is_promised_than_what_holds_whatever_is_below() {
         assert_eq!((&*said.file_system, said.medium), ("overlay", Medium::Elsewhere));
         assert_eq!((said.written(), said.durable()), (Survives::ProcessEnd, Survives::ProcessEnd));
     }
+}
+
+/// Takes all the space there is; gives the file that has it.
+fn fill(place: &Path) -> PathBuf {
+    let path = place.join("ballast");
+    let mut file = File::create(&path).unwrap();
+    for bytes in [1 << 20, 4_096, 1] {
+        let part = vec![1; bytes];
+        while file.write_all(&part).is_ok() {}
+    }
+    // Blocks that were promised and not yet taken count only now.
+    let _full = file.sync_all();
+    path
+}
+
+/// Offers events until none is taken any more; gives the last that was.
+fn offer_until_full(producer: &mut SourceProducer, mut last: u64) -> u64 {
+    loop {
+        match producer.offer_within(event(SEED, last + 1), Duration::from_millis(300)) {
+            Ok(_ticket) => last += 1,
+            Err(error) if error.is_retryable() => return last,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(last < 200_000, "the logs take more than there is room for");
+    }
+}
+
+/// A disk runs full under a running engine, and gets room again.
+fn runs_full_and_goes_on(place: &Path) {
+    for backend in backends() {
+        let directory = place.join(format!("{backend:?}"));
+        let engine = open(&directory, backend).unwrap();
+        record(&engine, SEED, 1..=EVENTS, Ack::Durable);
+        engine.checkpoint().unwrap();
+        let ballast = fill(place);
+        let mut producer = engine.producer_for(SOURCE).unwrap();
+        let last = offer_until_full(&mut producer, EVENTS);
+        let waited = producer.flush(Ack::Durable, Duration::from_millis(100));
+        assert!(matches!(waited, Err(WaitError::Timeout { .. })), "{backend:?}: {waited:?}");
+        assert_eq!(engine.health(), Health::Ok, "{backend:?}: a full disk is no failure");
+        let blocked: u64 = engine.metrics().shards.iter().map(|shard| shard.turns_blocked).sum();
+        assert!(blocked > 0, "{backend:?}");
+        let refused = engine.checkpoint();
+        println!("{backend:?}: full after {last} events; a checkpoint: {refused:?}");
+        match refused {
+            Ok(_) => assert_eq!(engine.health(), Health::Ok),
+            Err(CheckpointError::Save(cause)) => {
+                assert_eq!(engine.health(), Health::Degraded { why: cause.to_string() });
+            }
+            Err(error) => panic!("{error}"),
+        }
+        fs::remove_file(ballast).unwrap();
+        producer.flush(Ack::Durable, PATIENCE).expect("it goes on by itself");
+        drop(producer);
+        record(&engine, SEED, last + 1..=last + EVENTS, Ack::Durable);
+        assert_eq!(held(&engine), Truth::of(SEED, last + EVENTS, 0).last(), "{backend:?}");
+        let closed = engine.close(PATIENCE);
+        println!("{backend:?}: closed: {closed:?}");
+        let again = open(&directory, Backend::Threads).unwrap();
+        assert_eq!(held(&again), Truth::of(SEED, last + EVENTS, 0).last(), "{backend:?}");
+        assert_eq!(again.health(), Health::Ok);
+        again.checkpoint().unwrap();
+        again.close(PATIENCE).unwrap();
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn a_full_tmpfs_pushes_back_and_loses_nothing() {
+    let Some(place) = alone("a_full_tmpfs_pushes_back_and_loses_nothing", TMPFS) else { return };
+    runs_full_and_goes_on(&place);
+}
+
+#[test]
+fn a_full_ext4_pushes_back_and_loses_nothing() {
+    let Some(place) = alone("a_full_ext4_pushes_back_and_loses_nothing", EXT4) else { return };
+    runs_full_and_goes_on(&place);
+}
+
+/// A process is killed that waits for room, and the store is opened again while there is none.
+fn killed_while_full(place: &Path) {
+    let program = Path::new(env!("CARGO_BIN_EXE_victim"));
+    for backend in backends() {
+        let directory = place.join(format!("{backend:?}"));
+        let name = if backend == Backend::Uring { "uring" } else { "threads" };
+        let orders = |events: u64| {
+            vec![
+                format!("seed={SEED}"),
+                format!("events={events}"),
+                format!("backend={name}"),
+                format!("segment={SEGMENT_BYTES}"),
+                "group=8192".to_owned(),
+                "shards=2".to_owned(),
+                "batch=50".to_owned(),
+            ]
+        };
+        let (killed, ballast) = thread::scope(|scope| {
+            let death = Death::AfterReady(Duration::from_secs(3));
+            let orders = orders(u64::MAX);
+            let victim = scope.spawn({
+                let directory = &directory;
+                move || run(program, directory, &orders, death).unwrap()
+            });
+            thread::sleep(Duration::from_millis(500));
+            let ballast = fill(place);
+            (victim.join().unwrap(), ballast)
+        });
+        let acknowledged = killed.source.unwrap();
+        let last = acknowledged + 20_000;
+        let mut known = Known::new(Truth::of(SEED, last, 0));
+        known.judge(&killed).unwrap();
+        // It does not open where there is no room at all, and says what it needed.
+        let said = run(program, &directory, &orders(0), Death::Natural).unwrap();
+        println!("{name}: {acknowledged} acknowledged; opened on a full disk: {:?}", said.refused);
+        match said.refused {
+            Some((_, text)) => assert!(text.contains("No space left on device"), "{text}"),
+            None => known.judge(&said).unwrap(),
+        }
+        fs::remove_file(ballast).unwrap();
+        let said = run(program, &directory, &orders(last), Death::Natural).unwrap();
+        known.judge(&said).unwrap();
+        let said = run(program, &directory, &orders(0), Death::Natural).unwrap();
+        assert_eq!(said.held, known.truth.last(), "{name}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn killed_on_a_full_tmpfs_a_store_is_whole_once_there_is_room() {
+    let name = "killed_on_a_full_tmpfs_a_store_is_whole_once_there_is_room";
+    let Some(place) = alone(name, TMPFS) else { return };
+    killed_while_full(&place);
+}
+
+#[test]
+fn killed_on_a_full_ext4_a_store_is_whole_once_there_is_room() {
+    let name = "killed_on_a_full_ext4_a_store_is_whole_once_there_is_room";
+    let Some(place) = alone(name, EXT4) else { return };
+    killed_while_full(&place);
+}
+
+#[test]
+fn on_a_read_only_file_system_a_store_is_refused_and_unharmed() {
+    let name = "on_a_read_only_file_system_a_store_is_refused_and_unharmed";
+    let Some(place) = alone(name, TMPFS) else { return };
+    let directory = place.join("store");
+    let engine = open(&directory, Backend::Threads).unwrap();
+    record(&engine, SEED, 1..=EVENTS, Ack::Durable);
+    engine.close(PATIENCE).unwrap();
+    let remount = |mode: &str| {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,{mode}")]).arg(&place);
+        assert!(mount.status().unwrap().success());
+    };
+    remount("ro");
+    for directory in [&directory, &place.join("new")] {
+        match open(directory, Backend::Auto) {
+            Err(OpenError::Store(error @ StoreError::Io { .. })) => {
+                let said = error.to_string();
+                assert!(said.contains("Read-only file system"), "{said}");
+                assert_eq!(error.code(), "store-io");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    remount("rw");
+    let engine = open(&directory, Backend::Auto).unwrap();
+    assert_eq!(held(&engine), Truth::of(SEED, EVENTS, 0).last());
+}
+
+#[test]
+fn another_process_is_refused_a_store_that_is_open_and_told_who_has_it() {
+    let program = Path::new(env!("CARGO_BIN_EXE_victim"));
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, other) = (folder.path().join("store"), folder.path().join("other"));
+    let engine = open(&directory, Backend::Auto).unwrap();
+    record(&engine, SEED, 1..=EVENTS, Ack::Durable);
+    let said = run(program, &directory, &["events=9".to_owned()], Death::Natural).unwrap();
+    let (code, text) = said.refused.unwrap();
+    assert_eq!(code, "store-already-open");
+    let pid = std::process::id().to_string();
+    // Some containers hide the list of locks.
+    assert!(text.contains(&pid) || fs::read_to_string("/proc/locks").unwrap().is_empty(), "{text}");
+    // Neither is a copy written over a store, this one or another.
+    let second = open(&other, Backend::Auto).unwrap();
+    for taken in [&directory, &other] {
+        let refused = engine.backup(taken).unwrap_err();
+        assert_eq!(refused.code(), "store-not-a-store", "{refused}");
+    }
+    second.close(PATIENCE).unwrap();
+    assert_eq!(held(&engine), Truth::of(SEED, EVENTS, 0).last());
+    engine.close(PATIENCE).unwrap();
 }
