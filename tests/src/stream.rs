@@ -13,6 +13,14 @@ pub const ENTITIES: u64 = 50;
 /// Signal types a stream uses, those of [`crate::setting::schema`].
 pub const SIGNALS: u64 = 3;
 
+/// The stream of the acceptance run.
+pub mod acceptance {
+    /// Its seed.
+    pub const SEED: u64 = 42;
+    /// How many events it has.
+    pub const EVENTS: usize = 5_500;
+}
+
 const MINUTE_NS: u64 = 60_000_000_000;
 const HOUR_NS: u64 = 60 * MINUTE_NS;
 const DAY_NS: u64 = 24 * HOUR_NS;

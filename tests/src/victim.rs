@@ -8,7 +8,7 @@ use crate::setting::PATIENCE;
 use ebbtide::{EntityId, SignalId};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -28,12 +28,33 @@ pub struct Said {
     pub source: Option<u64>,
     /// The last round of the producer without numbers that was acknowledged.
     pub plain: Option<u64>,
+    /// Checkpoints it has finished.
+    pub checkpoints: u64,
+    /// Backups it has finished.
+    pub backups: Vec<Backup>,
     /// Whether it closed the store.
     pub done: bool,
     /// Code and text of a refusal.
     pub refused: Option<(String, String)>,
     /// Any other line.
     pub other: Vec<String>,
+}
+
+/// A backup, and what was durable when it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Backup {
+    /// Its number; see [`backup_directory`].
+    pub number: u64,
+    /// The last offset of the source that was acknowledged as durable.
+    pub source: u64,
+    /// Rounds of the producer without numbers that were.
+    pub rounds: u64,
+}
+
+/// Where a victim on `directory` writes a backup.
+#[must_use]
+pub fn backup_directory(directory: &Path, number: u64) -> PathBuf {
+    directory.with_extension(format!("backup-{number}"))
 }
 
 impl Said {
@@ -52,6 +73,10 @@ impl Said {
             ("ready", &[offset]) => self.ready = Some(offset),
             ("source", &[offset]) => self.source = Some(offset),
             ("plain", &[round]) => self.plain = Some(round),
+            ("checkpoint", &[]) => self.checkpoints += 1,
+            ("backup", &[number, source, rounds]) => {
+                self.backups.push(Backup { number, source, rounds });
+            }
             ("done", &[]) => self.done = true,
             ("refused", _) => {
                 let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -71,6 +96,8 @@ pub enum Death {
     AfterStart(Duration),
     /// So long after it was ready to record.
     AfterReady(Duration),
+    /// As soon as the source's events up to an offset were acknowledged.
+    AfterSource(u64),
 }
 
 /// Runs a victim on `directory` until its end, whichever way.
@@ -140,7 +167,7 @@ fn watch(
     let mut said = Said::default();
     let mut dies_at = match death {
         Death::AfterStart(delay) => Some(begun + delay),
-        Death::Natural | Death::AfterReady(_) => None,
+        Death::Natural | Death::AfterReady(_) | Death::AfterSource(_) => None,
     };
     let mut hung = false;
     loop {
@@ -157,8 +184,14 @@ fn watch(
                 break;
             }
         }
-        if let (Death::AfterReady(delay), None, Some(_)) = (death, dies_at, said.ready) {
-            dies_at = Some(Instant::now() + delay);
+        match death {
+            Death::AfterReady(delay) if dies_at.is_none() && said.ready.is_some() => {
+                dies_at = Some(Instant::now() + delay);
+            }
+            Death::AfterSource(offset) if said.source >= Some(offset) => {
+                dies_at = Some(Instant::now());
+            }
+            _ => {}
         }
     }
     let status = child.wait()?;

@@ -6,14 +6,16 @@
 //! one is written here.
 
 use blake3::Hasher;
-use ebbtide::{Ack, Engine, Event, Producer, SignalId, SignalReading, Timestamp};
-use ebbtide_tests::setting::{PATIENCE, settings};
-use ebbtide_tests::stream::{ENTITIES, SIGNALS, Stream, newest};
+use ebbtide::{Ack, Backend, Engine, Event, Producer, SignalId, SignalReading, Timestamp};
+use ebbtide_tests::crash::{SOURCE, builder, copy};
+use ebbtide_tests::setting::{PATIENCE, Setting, schema, settings};
+use ebbtide_tests::stream::acceptance::{EVENTS, SEED};
+use ebbtide_tests::stream::{ENTITIES, SIGNALS, SplitMix, Stream, newest};
 use ebbtide_tests::truth::{assert_agrees, model, state};
+use ebbtide_tests::victim::{Death, run};
+use std::path::Path;
 use std::time::Duration;
 
-const EVENTS: usize = 5_500;
-const SEED: u64 = 42;
 /// Answers are looked at after so many events: before and after each gap of years, and at the end.
 const STOPS: [usize; 5] = [400, 900, 3_000, 4_400, EVENTS];
 /// BLAKE3 of every answer, as [`Answers`] writes them down.
@@ -95,6 +97,69 @@ fn the_acceptance_run_gives_the_golden_answers_and_the_model_agrees() {
         assert_eq!(engine.metrics().events_applied(), EVENTS as u64);
         assert_eq!(engine.metrics().pairs(), ENTITIES * SIGNALS);
         engine.close(PATIENCE).unwrap();
+        assert_eq!(answers.0.finalize().to_string(), GOLDEN, "{setting}");
+    }
+}
+
+/// Orders for a process that records the run up to `stop` and is killed.
+fn orders(random: &mut SplitMix, Setting { backend, shards }: Setting, stop: usize) -> Vec<String> {
+    let backend = if backend == Backend::Uring { "uring" } else { "threads" };
+    let checkpoint_us = [0, 1_000, 20_000][usize::try_from(random.below(3)).unwrap_or(0)];
+    let again = [0, 700][usize::try_from(random.below(2)).unwrap_or(0)];
+    vec![
+        "stream=acceptance".to_owned(),
+        format!("events={stop}"),
+        format!("shards={shards}"),
+        format!("backend={backend}"),
+        "ack=durable".to_owned(),
+        "batch=150".to_owned(),
+        "group=8192".to_owned(),
+        "segment=32768".to_owned(),
+        format!("checkpoint_us={checkpoint_us}"),
+        format!("again={again}"),
+        "linger=1".to_owned(),
+    ]
+}
+
+/// The same run on a store, by processes of which none ends in order: each is killed somewhere, and
+/// the next goes on with other shards on the other runtime. The answers are looked at in copies.
+#[test]
+fn the_acceptance_run_gives_the_golden_answers_through_crashes() {
+    let program = Path::new(env!("CARGO_BIN_EXE_victim"));
+    let folder = tempfile::tempdir().unwrap();
+    let (store, image) = (folder.path().join("store"), folder.path().join("image"));
+    let events = Stream::of(SEED, EVENTS);
+    let settings = settings();
+    let mut answers: Vec<_> = settings.iter().map(|_| Answers(Hasher::new())).collect();
+    let mut random = SplitMix(SEED);
+    for stop in STOPS {
+        for kill in 0..4 {
+            let at = usize::try_from(random.below(settings.len() as u64)).unwrap();
+            let orders = orders(&mut random, settings[at], stop);
+            let death = match kill {
+                3 => Death::AfterSource(stop as u64),
+                _ => Death::AfterReady(Duration::from_micros(random.below(40_000))),
+            };
+            let said = run(program, &store, &orders, death).unwrap();
+            assert_eq!(said.refused, None, "{orders:?}");
+        }
+        let model = model(&schema(), &events[..stop]);
+        for (&setting, answers) in settings.iter().zip(&mut answers) {
+            copy(&store, &image);
+            let Setting { backend, shards } = setting;
+            let builder = builder(&image).schema(schema()).backend(backend).shards(shards);
+            let engine = builder.open().unwrap();
+            assert_eq!(engine.resume_offset(SOURCE).unwrap(), Some(stop as u64), "{setting}");
+            for now in instants(newest(&events[..stop])) {
+                answers.state(&engine, now);
+                answers.rankings(&engine, now);
+            }
+            assert_agrees(&engine, &model, newest(&events[..stop]));
+            drop(engine);
+            std::fs::remove_dir_all(&image).unwrap();
+        }
+    }
+    for (setting, answers) in settings.iter().zip(answers) {
         assert_eq!(answers.0.finalize().to_string(), GOLDEN, "{setting}");
     }
 }

@@ -4,6 +4,8 @@
 //! [`Known`] judges what each opening finds. When all events are recorded, every answer is that of
 //! a run that nothing interrupted.
 //!
+//! Backups that were taken meanwhile are opened too, finished or not.
+//!
 //! Not found this way: a missing sync. `power_cut` and the log's own simulation are for that.
 
 use ebbtide::Backend;
@@ -11,8 +13,9 @@ use ebbtide_tests::crash::Truth;
 use ebbtide_tests::oracle::Known;
 use ebbtide_tests::setting::backends;
 use ebbtide_tests::stream::SplitMix;
-use ebbtide_tests::victim::{Death, run};
+use ebbtide_tests::victim::{Death, Said, backup_directory, run};
 use ebbtide_wal::limits::segment_bytes_min;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +42,7 @@ fn orders(random: &mut SplitMix, seed: u64, backends: &[Backend]) -> Vec<String>
     let checkpoint_us = pick(random, &[0, 300, 3_000, 3_000, 20_000]);
     let batch = pick(random, &[1, 7, 60, 400]);
     let again = pick(random, &[0, 0, 30, 5_000]);
+    let backup_us = pick(random, &[0, 0, 10_000]);
     vec![
         format!("seed={seed}"),
         format!("events={EVENTS}"),
@@ -51,6 +55,7 @@ fn orders(random: &mut SplitMix, seed: u64, backends: &[Backend]) -> Vec<String>
         format!("checkpoint_us={checkpoint_us}"),
         format!("batch={batch}"),
         format!("again={again}"),
+        format!("backup_us={backup_us}"),
     ]
 }
 
@@ -59,6 +64,34 @@ fn death(random: &mut SplitMix) -> Death {
     let delay_ns = SOONEST_NS * (LATEST_NS / SOONEST_NS).powf(part);
     let delay = Duration::from_secs_f64(delay_ns / 1e9);
     if random.below(2) == 0 { Death::AfterStart(delay) } else { Death::AfterReady(delay) }
+}
+
+/// Judges the backups of one process, and removes them.
+fn judge_backups(program: &Path, store: &Path, said: &Said, truth: &Truth) -> Result<(), String> {
+    // Some could not keep up with the logs and were given up.
+    let numbers = 0..said.backups.len() as u64 + 50;
+    for (number, directory) in numbers.map(|number| (number, backup_directory(store, number))) {
+        if !directory.exists() {
+            continue;
+        }
+        let known = said.backups.iter().find(|backup| backup.number == number);
+        let begun = fs::read_dir(&directory).is_ok_and(|mut found| found.next().is_some());
+        let whole = directory.join("MANIFEST").exists();
+        if begun {
+            let found = run(program, &directory, &["shards=2".to_owned()], Death::Natural)?;
+            let mut judge = Known::new(truth.clone());
+            let (source, rounds) = known.map_or((0, 0), |known| (known.source, known.rounds));
+            (judge.source, judge.rounds) = (source, rounds);
+            let code = found.refused.as_ref().map(|(code, _)| code.as_str());
+            match (whole, code) {
+                (true, _) => judge.judge(&found).map_err(|fault| format!("{known:?}: {fault}"))?,
+                (false, Some("store-not-a-store")) if known.is_none() => {}
+                _ => return Err(format!("backup {number}, {known:?}, opens as {found:?}")),
+            }
+        }
+        fs::remove_dir_all(&directory).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// One store's life: killed until it is complete, or `kills` have been. Says how many were.
@@ -72,7 +105,10 @@ fn live(program: &Path, seed: u64, kills: u64) -> u64 {
         let death = if kill == kills { Death::Natural } else { death(&mut random) };
         let orders = orders(&mut random, seed, &backends);
         let said = run(program, &directory, &orders, death);
-        let judged = said.and_then(|said| known.judge(&said).map(|()| said.done));
+        let judged = said.and_then(|said| {
+            known.judge(&said)?;
+            judge_backups(program, &directory, &said, &known.truth).map(|()| said.done)
+        });
         let done = match judged {
             Ok(done) => done,
             Err(fault) => panic!(
@@ -107,5 +143,38 @@ fn killed_at_any_moment_a_store_has_what_was_acknowledged_once_and_to_the_bit() 
         );
         left -= kills.min(left);
         seed += 1;
+    }
+}
+
+/// Two shards at full speed, one checkpoint after the other without a pause, killed in the middle.
+#[test]
+fn killed_under_full_load_while_checkpoints_follow_each_other_a_store_is_exact() {
+    let program = Path::new(env!("CARGO_BIN_EXE_victim"));
+    for backend in backends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("store");
+        let name = if backend == Backend::Uring { "uring" } else { "threads" };
+        let sizes = ["group=65536", "segment=262144", "checkpoint_us=1", "batch=5000", "shards=2"];
+        let mut orders: Vec<String> = sizes.map(str::to_owned).into();
+        orders.push(format!("backend={name}"));
+        let without_end = ["events=100000000".to_owned(), "rounds=100000000".to_owned()];
+        let recording = [&orders[..], &without_end].concat();
+        let mut lives = Vec::new();
+        for length in [1_000, 300, 600].map(Duration::from_millis) {
+            lives.push(run(program, &store, &recording, Death::AfterReady(length)));
+        }
+        lives.push(run(program, &store, &orders, Death::Natural));
+        let lives: Vec<Said> = lives.into_iter().map(|said| said.expect("it opens")).collect();
+
+        // What was on its way at the last kill may be there too.
+        let source = lives.iter().filter_map(|said| said.source).max().unwrap_or(0) + 20_000;
+        let rounds = lives.iter().filter_map(|said| said.plain).max().unwrap_or(0) + 2;
+        let mut known = Known::new(Truth::of(1, source, rounds));
+        for said in &lives {
+            known.judge(said).expect("a crash breaks no promise");
+        }
+        let checkpoints: u64 = lives.iter().map(|said| said.checkpoints).sum();
+        println!("{name}: {checkpoints} checkpoints, {} events acknowledged", known.source);
+        assert!(checkpoints >= 3 && known.source > 0, "{name}: it was no load");
     }
 }

@@ -5,28 +5,37 @@
 //! victim DIR [seed=N] [events=N] [rounds=N] [shards=N] [backend=threads|uring|auto]
 //!            [retune=restart|rebuild] [ack=written|durable]
 //!            [group=BYTES] [segment=BYTES] [checkpoint_us=N] [batch=N] [again=N]
+//!            [backup_us=N] [linger=1] [stream=acceptance]
 //!
 //! held ENTITY SIGNAL EVENTS DIGEST    a pair as it was found
 //! owner ENTITY SHARD                  who owns an entity from now on
 //! ready OFFSET                        the source goes on behind this offset
 //! source OFFSET                       every event of the source up to here is acknowledged
 //! plain ROUND                         every event of these rounds is acknowledged
+//! checkpoint                          one is finished
+//! backup NUMBER OFFSET ROUNDS         one is finished; so much was durable when it was asked for
 //! done                                everything was recorded and the store is closed
 //! refused CODE TEXT                   the store does not open; exit code 3
 //! ```
 //!
+//! With `linger` it goes on taking checkpoints, once everything is recorded, until it is killed.
+//!
 //! Exit codes: 0 done, 2 usage, 3 the store was refused, 1 anything else, with a line about it.
 
-use ebbtide::{Ack, Backend, CheckpointError, Engine, EntityId, LogOptions, OpenError, Retune};
+use ebbtide::{
+    Ack, Backend, Engine, EntityId, Event, LogOptions, OpenError, Retune, SourceEvent, StoreError,
+};
 use ebbtide_tests::crash::{
     ENTITIES, PLAIN_ENTITIES, PLAIN_FIRST, SOURCE, builder, event, held, plain_event, retuned,
 };
-use ebbtide_tests::setting::PATIENCE;
+use ebbtide_tests::setting::{PATIENCE, schema};
+use ebbtide_tests::stream::{Stream, acceptance};
+use ebbtide_tests::victim::backup_directory;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +50,8 @@ struct Orders {
     ack: Ack,
     /// Whether the store gets other half-lives.
     retune: Option<Retune>,
+    /// Events of the acceptance run, instead of those of `crash`.
+    acceptance: Vec<Event>,
 }
 
 impl Orders {
@@ -52,6 +63,7 @@ impl Orders {
             backend: Backend::Auto,
             ack: Ack::Durable,
             retune: None,
+            acceptance: Vec::new(),
         };
         for argument in arguments {
             match argument.split_once('=')? {
@@ -60,6 +72,9 @@ impl Orders {
                 ("backend", "auto") => orders.backend = Backend::Auto,
                 ("retune", "restart") => orders.retune = Some(Retune::Restart),
                 ("retune", "rebuild") => orders.retune = Some(Retune::Rebuild),
+                ("stream", "acceptance") => {
+                    orders.acceptance = Stream::of(acceptance::SEED, acceptance::EVENTS);
+                }
                 ("ack", "written") => orders.ack = Ack::Written,
                 ("ack", "durable") => orders.ack = Ack::Durable,
                 (name, number) => {
@@ -87,7 +102,25 @@ impl Orders {
         if let Some(retune) = self.retune {
             builder = builder.schema(retuned()).retune(retune);
         }
+        if !self.acceptance.is_empty() {
+            builder = builder.schema(schema());
+        }
         builder.shards(shards).open()
+    }
+
+    /// Notes how far something has come, if that is durable.
+    fn note(&self, progress: &AtomicU64, number: u64) {
+        if self.ack == Ack::Durable {
+            progress.store(number, Ordering::SeqCst);
+        }
+    }
+
+    fn event(&self, offset: u64) -> SourceEvent {
+        let at = usize::try_from(offset - 1).unwrap_or(usize::MAX);
+        match self.acceptance.get(at) {
+            Some(&event) => SourceEvent::new(offset, event),
+            None => event(self.number("seed", 1), offset),
+        }
     }
 }
 
@@ -122,7 +155,8 @@ fn tell_state(engine: &Engine) -> Result<Vec<u64>, Box<dyn Error + Send + Sync>>
     let mut counts = vec![0; usize::try_from(PLAIN_ENTITIES)?];
     for ((entity, signal), (events, digest)) in held(engine) {
         println!("held {} {} {events} {digest}", entity.0, signal.0);
-        if let Some(plain) = entity.0.checked_sub(PLAIN_FIRST) {
+        let plain = entity.0.checked_sub(PLAIN_FIRST).filter(|&plain| plain < PLAIN_ENTITIES);
+        if let Some(plain) = plain {
             counts[usize::try_from(plain)?] = events;
         }
     }
@@ -141,35 +175,72 @@ fn tell_state(engine: &Engine) -> Result<Vec<u64>, Box<dyn Error + Send + Sync>>
 
 /// Records what is missing, with checkpoints meanwhile.
 fn record(engine: &Engine, orders: &Orders, counts: &[u64]) -> Outcome {
-    let done = AtomicBool::new(false);
+    let progress = Progress::default();
     thread::scope(|scope| {
-        let pace = Duration::from_micros(orders.number("checkpoint_us", 0));
-        let checkpoints = scope.spawn({
-            let done = &done;
-            move || checkpoints(engine, pace, done)
-        });
-        let plain = scope.spawn(|| record_plain(engine, orders, counts));
-        let source = record_source(engine, orders);
+        let checkpoints = scope.spawn(|| checkpoints(engine, orders, &progress));
+        let backups = scope.spawn(|| backups(engine, orders, &progress));
+        let plain = scope.spawn(|| record_plain(engine, orders, counts, &progress));
+        let source = record_source(engine, orders, &progress);
         let plain = plain.join().unwrap_or_else(|_| Err("the plain producer panicked".into()));
-        done.store(true, Ordering::Relaxed);
+        while orders.number("linger", 0) > 0 {
+            thread::park();
+        }
+        progress.done.store(true, Ordering::Relaxed);
         let checkpoints = checkpoints.join().unwrap_or_else(|_| Err("checkpoints panicked".into()));
-        source.and(plain).and(checkpoints)
+        let backups = backups.join().unwrap_or_else(|_| Err("backups panicked".into()));
+        source.and(plain).and(checkpoints).and(backups)
     })
 }
 
-fn checkpoints(engine: &Engine, pace: Duration, done: &AtomicBool) -> Outcome {
-    while !pace.is_zero() && !done.load(Ordering::Relaxed) {
-        thread::sleep(pace);
-        match engine.checkpoint() {
-            Ok(_) | Err(CheckpointError::Closing) => {}
-            Err(error) => return Err(error.into()),
-        }
+/// How far the recording has come.
+#[derive(Default)]
+struct Progress {
+    /// Offset of the source, and rounds of the other producer, that are durable.
+    source: AtomicU64,
+    rounds: AtomicU64,
+    done: AtomicBool,
+}
+
+/// Does something again and again, with pauses of an ordered length; never if it is zero.
+fn again_and_again(
+    orders: &Orders,
+    pause: &str,
+    progress: &Progress,
+    mut something: impl FnMut() -> Outcome,
+) -> Outcome {
+    let pause = Duration::from_micros(orders.number(pause, 0));
+    while !pause.is_zero() && !progress.done.load(Ordering::Relaxed) {
+        thread::sleep(pause);
+        something()?;
     }
     Ok(())
 }
 
-fn record_source(engine: &Engine, orders: &Orders) -> Outcome {
-    let (seed, last) = (orders.number("seed", 1), orders.number("events", 0));
+fn backups(engine: &Engine, orders: &Orders, progress: &Progress) -> Outcome {
+    let mut number = 0;
+    again_and_again(orders, "backup_us", progress, || {
+        let source = progress.source.load(Ordering::SeqCst);
+        let rounds = progress.rounds.load(Ordering::SeqCst);
+        match engine.backup(backup_directory(&orders.directory, number)) {
+            Ok(()) => println!("backup {number} {source} {rounds}"),
+            Err(StoreError::Busy { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        number += 1;
+        Ok(())
+    })
+}
+
+fn checkpoints(engine: &Engine, orders: &Orders, progress: &Progress) -> Outcome {
+    again_and_again(orders, "checkpoint_us", progress, || {
+        engine.checkpoint()?;
+        println!("checkpoint");
+        Ok(())
+    })
+}
+
+fn record_source(engine: &Engine, orders: &Orders, progress: &Progress) -> Outcome {
+    let last = orders.number("events", 0);
     if last == 0 {
         return Ok(());
     }
@@ -178,16 +249,19 @@ fn record_source(engine: &Engine, orders: &Orders) -> Outcome {
     let first = producer.resume_offset().saturating_sub(orders.number("again", 0)) + 1;
     let batch = orders.number("batch", 100).max(1);
     for offset in first..=last {
-        let _ticket = producer.offer_within(event(seed, offset), PATIENCE)?;
+        let _ticket = producer.offer_within(orders.event(offset), PATIENCE)?;
         if offset.is_multiple_of(batch) || offset == last {
             producer.flush(orders.ack, PATIENCE)?;
+            orders.note(&progress.source, offset);
             println!("source {offset}");
         }
     }
+    // Also if there was nothing left to record.
+    println!("source {last}");
     Ok(())
 }
 
-fn record_plain(engine: &Engine, orders: &Orders, counts: &[u64]) -> Outcome {
+fn record_plain(engine: &Engine, orders: &Orders, counts: &[u64], progress: &Progress) -> Outcome {
     let (seed, rounds) = (orders.number("seed", 1), orders.number("rounds", 0));
     let mut producer = engine.producer()?;
     for round in counts.iter().copied().min().unwrap_or(0)..rounds {
@@ -202,6 +276,7 @@ fn record_plain(engine: &Engine, orders: &Orders, counts: &[u64]) -> Outcome {
             producer.wait(ticket, orders.ack, PATIENCE)?;
         }
         producer.flush(orders.ack, PATIENCE)?;
+        orders.note(&progress.rounds, round + 1);
         println!("plain {round}");
     }
     Ok(())
