@@ -7,7 +7,9 @@
 //! Fails by: [`Fault`]: damage when something is, after everything was printed.
 //! Not here: whether the parts fit together; that is for a verification.
 
+mod checkpoint;
 mod log;
+mod manifest;
 mod segments;
 mod table;
 
@@ -15,8 +17,10 @@ use crate::args::StoreArgs;
 use crate::fault::{Fault, Kind};
 use crate::output::{print, print_json};
 use crate::store::StoreDir;
+use checkpoint::Checkpoint;
 use clap::Args;
 use log::Logs;
+use manifest::Manifest;
 use serde::Serialize;
 
 /// Show what the files of a store hold; the store must not be open
@@ -28,14 +32,14 @@ pub struct InspectArgs {
     /// Show every frame of the logs too
     #[arg(long)]
     pub frames: bool,
-    /// Show only the log with this number
+    /// Show only the log with this number, and no other part
     #[arg(long, value_name = "N")]
     pub log: Option<u32>,
 }
 
 /// One part of a store, for people; programs get its JSON.
 trait Section {
-    /// Ready to be printed.
+    /// Ready to be printed; empty if there is no such part.
     fn text(&self) -> String;
 
     /// What is wrong with it.
@@ -46,12 +50,14 @@ trait Section {
 #[derive(Serialize)]
 struct Inspection {
     data_dir: String,
+    manifest: Manifest,
+    checkpoint: Checkpoint,
     log: Logs,
 }
 
 impl Inspection {
     fn sections(&self) -> Vec<&dyn Section> {
-        vec![&self.log]
+        vec![&self.manifest, &self.checkpoint, &self.log]
     }
 }
 
@@ -62,15 +68,19 @@ impl Inspection {
 /// When there is no such store, or it is open, or a part of it is damaged or cannot be read.
 pub fn inspect(args: &InspectArgs) -> Result<(), Fault> {
     let store = StoreDir::open(&args.store.data_dir)?;
-    let found = Inspection {
-        data_dir: store.path().to_string_lossy().into_owned(),
-        log: Logs::read(&store, args)?,
+    let log = Logs::read(&store, args)?;
+    let (manifest, checkpoint) = match args.log {
+        Some(_) => (Manifest::default(), Checkpoint::default()),
+        None => (Manifest::read(&store), Checkpoint::read(&store)),
     };
+    let data_dir = store.path().to_string_lossy().into_owned();
+    let found = Inspection { data_dir, manifest, checkpoint, log };
     let sections = found.sections();
     if args.store.json {
         print_json(&found)?;
     } else {
-        let texts: Vec<String> = sections.iter().map(|section| section.text()).collect();
+        let mut texts: Vec<String> = sections.iter().map(|section| section.text()).collect();
+        texts.retain(|text| !text.is_empty());
         print(&texts.join("\n"))?;
     }
     verdict(sections.iter().flat_map(|section| section.faults()))

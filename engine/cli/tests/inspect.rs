@@ -1,8 +1,10 @@
-//! `ebbtide inspect` on logs that were written, closed, torn, damaged and shuffled for the purpose.
+//! `ebbtide inspect` on logs that were written, closed, torn, damaged and shuffled for the purpose,
+//! and on a store that an engine made.
 
 mod call;
 
 use call::{Ended, ebbtide};
+use ebbtide::{Ack, Engine, EntityId, Event, EventId, Schema, SourceEvent};
 use ebbtide_wal::storage::threads::Threads;
 use ebbtide_wal::{
     CheckpointNote, IoThreads, Log, LogIdentity, LogOptions, Lsn, ReplayOptions, StartOptions,
@@ -288,4 +290,88 @@ fn files_that_no_log_made_are_counted_and_never_opened() {
     )
     .unwrap();
     store.inspect(&[]).failed(3, &["seg-0000000000000009.wal", "not a regular file"]);
+}
+
+/// A store that an engine made, with two signal types, a source and ids; gives its directory.
+fn engine_store(home: &TempDir) -> PathBuf {
+    let path = home.path().join("store");
+    let text = "[signals.buy]\nhalf_lives = [\"30d\"]\nwindows = [\"7d\"]\ndedup = \"id\"\n\
+                [signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]";
+    let builder = Engine::builder(&path).schema(Schema::from_toml(text).expect("a schema"));
+    let engine = builder.shards(2).open().expect("it opens");
+    let (buy, now) = (engine.schema().signal("buy").expect("it is there"), engine.now());
+    let mut source = engine.producer_for("orders\u{1b}[2J").expect("the source is free");
+    for offset in 1..=40 {
+        let event = Event::new(EntityId(offset), buy, now);
+        let event = SourceEvent::new(offset, event).with_id(EventId(offset.into()));
+        source.offer_within(event, LONG).expect("there is room");
+    }
+    source.flush(Ack::Durable, LONG).expect("it is durable");
+    engine.checkpoint().expect("a checkpoint");
+    drop(source);
+    engine.close(LONG).expect("it closes");
+    path
+}
+
+#[test]
+fn manifest_and_checkpoint_are_shown_with_the_logs() {
+    let home = tempfile::tempdir().expect("a temporary folder can be had");
+    let store = engine_store(&home);
+    let before = files(&store);
+    let shown = inspect(&store, &["--json"]);
+    shown.done();
+    let json = shown.json();
+    let (manifest, held) = (&json["manifest"], &json["checkpoint"]);
+    assert_eq!((&manifest["format"], &manifest["store"]), (&1.into(), &held["store"]), "{json}");
+    assert_eq!(json["log"][0]["store"], manifest["store"]);
+    let numbers = ["openings", "finished", "layout"].map(|key| held[key].as_u64());
+    assert_eq!(numbers, [Some(2), Some(1), Some(2)], "{held}");
+    assert_eq!(held["sealed"], true);
+    assert_eq!(held["signals"][0]["name"], "buy");
+    assert_eq!(held["signals"][1]["definition"], "view: half-lives 1h; windows 1h");
+    assert_eq!(held["sources"][0]["highest"], 40);
+    let remembered = held["ids"].as_array().expect("a list").iter();
+    assert_eq!(
+        remembered.map(|ids| ids["remembered"].as_u64().expect("a number")).sum::<u64>(),
+        40
+    );
+    let keyspace = |name: &str| {
+        let all = held["keyspaces"].as_array().expect("a list").iter();
+        all.clone().find(|one| one["name"] == name).expect("there are four")["records"].as_u64()
+    };
+    assert_eq!([keyspace("meta"), keyspace("sig"), keyspace("src")], [Some(1), Some(40), Some(1)]);
+    assert_eq!(held["covered"].as_array().map(Vec::len), Some(2));
+
+    let page = inspect(&store, &[]);
+    for part in ["manifest\n", "checkpoint\n", "keyspace sig: 40 records", "log 1 is covered up to"]
+    {
+        assert!(page.done().contains(part), "{part} in {}", page.out);
+    }
+    assert!(!page.out.contains('\u{1b}'), "a name steers the terminal");
+    let one = inspect(&store, &["--json", "--log", "1"]).json();
+    assert!(
+        one["manifest"].is_null() && one["checkpoint"].is_null() && one["log"][0]["number"] == 1
+    );
+    assert!(files(&store) == before, "looking changed a file");
+}
+
+#[test]
+fn a_damaged_manifest_or_checkpoint_hides_no_other_part() {
+    let home = tempfile::tempdir().expect("a temporary folder can be had");
+    let store = engine_store(&home);
+    let manifest = store.join("MANIFEST");
+    let whole = fs::read(&manifest).expect("it is there");
+    fs::write(&manifest, &whole[1..]).expect("it is writable");
+    let shown = inspect(&store, &["--json"]);
+    let json = shown.failed(1, &["MANIFEST", "damaged"]).json();
+    assert!(json["manifest"].is_null(), "{json}");
+    assert_eq!(json["checkpoint"]["keyspaces"][1]["records"], 40);
+    fs::write(&manifest, &whole).expect("it is writable");
+
+    let current = store.join("checkpoint/keyspaces/1/current");
+    fs::write(&current, "nothing").expect("it is writable");
+    let shown = inspect(&store, &["--json"]);
+    let json = shown.failed(1, &["checkpoint"]).json();
+    assert!(json["checkpoint"].is_null(), "{json}");
+    assert!(json["manifest"].is_object() && json["log"][1]["error"].is_null(), "{json}");
 }

@@ -5,12 +5,14 @@
 //! Fails by: [`crate::StoreError`].
 //! Not here: what a command prints (package `ebbtide-cli`).
 
+mod contents;
 mod copy;
 mod held;
 mod readable;
 mod state;
 mod verify;
 
+pub use contents::{CheckpointContents, KeyspaceContents, ManifestContents, SourceContents};
 pub use state::StoredState;
 pub use verify::{
     CheckpointVerified, Difference, FINDINGS_MAX, Finding, LogVerified, Rebuilt, Verification,

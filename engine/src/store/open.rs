@@ -221,6 +221,16 @@ fn open_storage(
     Ok((storage, meta))
 }
 
+/// The meta record of a storage, of whatever store.
+pub(crate) fn any_meta(
+    storage: &FjallStorage,
+    files: &StoreFiles,
+) -> Result<MetaRecord, StoreError> {
+    let path = files.checkpoint();
+    let meta = read_meta(storage);
+    meta.map_err(|source| StoreError::Checkpoint { path, source })
+}
+
 /// The meta record of a storage, if it is of this store and of a known format.
 pub(crate) fn known_meta(
     storage: &FjallStorage,
@@ -228,8 +238,7 @@ pub(crate) fn known_meta(
     manifest: &Manifest,
 ) -> Result<MetaRecord, StoreError> {
     let path = files.checkpoint();
-    let bad = |source| StoreError::Checkpoint { path: path.clone(), source };
-    let meta = read_meta(storage).map_err(bad)?;
+    let meta = any_meta(storage, files)?;
     if meta.format > FORMAT_VERSION {
         let (found, newest) = (meta.format, FORMAT_VERSION);
         return Err(StoreError::UnsupportedFormat { path, found, newest });
