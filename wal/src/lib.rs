@@ -70,6 +70,7 @@ mod lsn;
 mod note;
 mod recover;
 mod retire;
+mod salvage;
 mod scan;
 pub mod segment;
 mod start;
@@ -94,6 +95,7 @@ pub use recover::{
     UnsealedSeen, replay, replay_with,
 };
 pub use retire::SegmentSpan;
+pub use salvage::{Gap, SalvageReport, Salvaged, salvage};
 pub use start::{StartError, StartOptions, Started};
 pub use tail::{TailEvidence, TailVerdict, tail_verdict};
 pub use writer::{AppendError, NoWal, Pressure, WalWriter, Watermarks};

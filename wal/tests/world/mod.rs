@@ -193,6 +193,11 @@ impl World {
         Ok(())
     }
 
+    /// The last record ever appended.
+    pub(crate) fn model_last(&self) -> Lsn {
+        self.model.last().map_or(Lsn::NONE, Appended::last)
+    }
+
     pub(crate) fn log(&mut self) -> &mut Log {
         &mut self.running.as_mut().expect("the log is open").log
     }
