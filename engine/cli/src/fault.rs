@@ -4,6 +4,7 @@
 //! Not here: printing it (`main`), which also keeps it to one line.
 
 use ebbtide::StoreError;
+use ebbtide::offline::TargetError;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -62,6 +63,15 @@ impl From<StoreError> for Fault {
                 Self::input(format!("{error}; check the path"))
             }
             _ => Self::environment(error),
+        }
+    }
+}
+
+impl From<TargetError> for Fault {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Store(error) => error.into(),
+            _ => Self::input(error),
         }
     }
 }

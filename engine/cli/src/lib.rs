@@ -7,6 +7,7 @@
 //! Not here: how bytes are read; that is the packages' below.
 
 pub mod args;
+pub mod backup;
 pub mod doctor;
 pub mod dump;
 pub mod fault;

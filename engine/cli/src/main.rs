@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use ebbtide_cli::args::{DumpArgs, VerifyArgs};
+use ebbtide_cli::args::{BackupArgs, DumpArgs, VerifyArgs};
+use ebbtide_cli::backup::backup;
 use ebbtide_cli::doctor::{DoctorArgs, doctor};
 use ebbtide_cli::dump::dump;
 use ebbtide_cli::fault::Fault;
@@ -22,6 +23,7 @@ enum Command {
     Inspect(InspectArgs),
     Verify(VerifyArgs),
     Dump(DumpArgs),
+    Backup(BackupArgs),
 }
 
 /// What the last panic said. A database that stops short at damaged files panics too; that is
@@ -54,6 +56,7 @@ fn run() -> Result<(), Fault> {
         Ok(Command::Inspect(args)) => inspect(&args),
         Ok(Command::Verify(args)) => verify(&args),
         Ok(Command::Dump(args)) => dump(&args),
+        Ok(Command::Backup(args)) => backup(&args),
         Err(error) if is_help(error.kind()) => error.exit(),
         Err(error) => Err(Fault::input(one_line(&error.render().to_string()))),
     }

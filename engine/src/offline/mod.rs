@@ -5,15 +5,19 @@
 //! Fails by: [`crate::StoreError`].
 //! Not here: what a command prints (package `ebbtide-cli`).
 
+mod backup;
 mod contents;
 mod copy;
 mod held;
 mod readable;
 mod state;
+mod target;
 mod verify;
 
+pub use backup::{BackedUp, BackupError, backup};
 pub use contents::{CheckpointContents, KeyspaceContents, ManifestContents, SourceContents};
 pub use state::StoredState;
+pub use target::TargetError;
 pub use verify::{
     CheckpointVerified, Difference, FINDINGS_MAX, Finding, LogVerified, Rebuilt, Verification,
     VerifyStep, verify,

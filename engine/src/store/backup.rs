@@ -119,7 +119,8 @@ fn copy_log(from: &Path, to: &Path) -> Result<(), StoreError> {
     Err(StoreError::Busy { path: from.to_owned() })
 }
 
-fn segments(directory: &Path) -> Result<BTreeSet<OsString>, StoreError> {
+/// The names of a log's segments.
+pub(crate) fn segments(directory: &Path) -> Result<BTreeSet<OsString>, StoreError> {
     let listed = fs::read_dir(directory).map_err(files::failed("listing", directory))?;
     let mut segments = BTreeSet::new();
     for entry in listed {
