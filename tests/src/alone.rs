@@ -37,7 +37,7 @@ pub fn alone(test: &str, prepare: &str) -> Option<PathBuf> {
     );
     let mut words: Vec<OsString> = ["sh", "-c", &script].map(OsString::from).into();
     if prepare.contains("mount ") {
-        words.splice(0..0, ["unshare", "-m", "--"].map(OsString::from));
+        words.splice(0..0, unshare().map(OsString::from));
     }
     let ended = Command::new(&words[0]).args(&words[1..]).env(PLACE, &place).status();
     match ended.map(|status| status.code()) {
@@ -51,7 +51,14 @@ pub fn alone(test: &str, prepare: &str) -> Option<PathBuf> {
     None
 }
 
+/// What gives mounts of one's own; to an ordinary user, where the kernel lets it play root there.
+fn unshare() -> [&'static str; 3] {
+    let flags = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+    ["unshare", flags, "--"]
+}
+
 fn can_mount() -> bool {
-    let tried = Command::new("unshare").args(["-m", "--", "true"]).status();
+    let [program, arguments @ ..] = unshare();
+    let tried = Command::new(program).args(arguments).arg("true").status();
     tried.is_ok_and(|status| status.success())
 }

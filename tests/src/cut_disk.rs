@@ -76,7 +76,7 @@ impl CutDisk {
             .spawn()
             .map_err(missing("qemu-storage-daemon"))?;
         let log = File::open(path("log")).map_err(missing("the log"))?;
-        let disk = Self { folder: folder.to_owned(), daemon, log };
+        let mut disk = Self { folder: folder.to_owned(), daemon, log };
         disk.wait_for_export()?;
         fs::create_dir(disk.mounted()).map_err(missing("making a folder"))?;
         mount(&disk.folder.join("export"), &disk.mounted())?;
@@ -89,10 +89,10 @@ impl CutDisk {
         self.folder.join("mounted")
     }
 
-    fn wait_for_export(&self) -> Result<(), String> {
+    fn wait_for_export(&mut self) -> Result<(), String> {
         let begun = Instant::now();
         let export = self.folder.join("export");
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < PATIENCE && self.daemon.try_wait().is_ok_and(|end| end.is_none()) {
             if fs::metadata(&export).is_ok_and(|found| found.len() == DISK_BYTES) {
                 return Ok(());
             }
@@ -120,6 +120,31 @@ impl CutDisk {
     /// If it is in use.
     pub fn unmount(&self) {
         unmount(&self.mounted());
+    }
+
+    /// Takes the disk away from under its file system: from now on it fails whatever it is asked.
+    ///
+    /// # Panics
+    ///
+    /// If it is gone already.
+    pub fn take_away(&mut self) {
+        self.daemon.kill().expect("it runs");
+        self.daemon.wait().expect("it was killed");
+    }
+
+    /// Mounts what a disk that was taken away had been given by then.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be mounted.
+    #[must_use]
+    pub fn bring_back(&self) -> PathBuf {
+        let folder = self.folder.join("back");
+        fs::create_dir(&folder).expect("a new folder");
+        let gone = self.mounted().display().to_string();
+        call("umount", &["-l", &gone]).expect("it was mounted");
+        mount(&self.folder.join("disk"), &folder).expect("ext4 stands it");
+        folder
     }
 
     /// Images of power cuts after so many writes each, in rising order, one after the other, each

@@ -1,9 +1,9 @@
 //! A disk that refuses or hangs under a running engine: what the host is told, what goes on, and
 //! what is there when the store is opened again.
 //!
-//! Writes are made to fail by a limit on the length of files (`EFBIG`), to hang by freezing the
-//! file system; each test runs in a process of its own. What a log does at each single failed call
-//! is tested with a simulated disk, in its own package.
+//! Writes are made to fail by a limit on the length of files (`EFBIG`) and by taking the disk away
+//! (`EIO`), to hang by freezing the file system; each test runs in a process of its own. What a log
+//! does at each single failed call is tested with a simulated disk, in its own package.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -12,8 +12,11 @@ use ebbtide::{
     LogOptions, OfferError, Producer, ShardDown, SignalId, Ticket, Timestamp, WaitError,
 };
 use ebbtide_tests::alone::alone;
-use ebbtide_tests::crash::{Truth, builder, copy, held, record};
+use ebbtide_tests::crash::{SOURCE, Truth, builder, copy, event, held, record};
+use ebbtide_tests::cut_disk::CutDisk;
+use ebbtide_tests::oracle::Known;
 use ebbtide_tests::setting::{PATIENCE, Setting, entity_of_each_shard, with_shards};
+use ebbtide_tests::victim::{Death, run};
 use futures_lite::future::block_on;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufRead as _, BufReader};
@@ -270,5 +273,70 @@ fn what_a_shard_had_made_durable_before_it_panicked_is_there_again() {
         let again = open(&directory, Setting { backend: Backend::Threads, shards: 1 });
         assert_eq!(held(&again), Truth::of(SEED, 2 * EVENTS, 0).last(), "{setting}");
         again.checkpoint().unwrap();
+    }
+}
+
+/// Records until the disk is gone; gives the last offset that was acknowledged, and the cause of
+/// the end.
+fn record_until_it_fails(engine: &Engine) -> (u64, ShardDown) {
+    let mut producer = engine.producer_for(SOURCE).unwrap();
+    let mut acknowledged = 0;
+    for offset in 1.. {
+        let offered = producer.offer_within(event(SEED, offset), PATIENCE);
+        let flushed = match offered {
+            Ok(_) if offset % 20 > 0 => continue,
+            Ok(_) => producer.flush(Ack::Durable, PATIENCE),
+            Err(error) => {
+                assert!(!error.is_retryable(), "{error}");
+                producer.flush(Ack::Durable, PATIENCE)
+            }
+        };
+        match flushed {
+            Ok(()) => acknowledged = offset,
+            Err(WaitError::Down(down)) => return (acknowledged, down),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    unreachable!("offsets do not end")
+}
+
+#[test]
+fn a_disk_that_vanishes_fails_its_shards_and_has_all_that_was_durable_when_it_is_back() {
+    let name = "a_disk_that_vanishes_fails_its_shards_and_has_all_that_was_durable_when_it_is_back";
+    let Some(place) = alone(name, "mount -t tmpfs none $PLACE") else { return };
+    for setting in with_shards(2) {
+        let place = place.join(format!("{:?}", setting.backend));
+        std::fs::create_dir(&place).unwrap();
+        let mut disk = match CutDisk::start(&place) {
+            Ok(disk) => disk,
+            Err(missing) => return println!("not tested: {missing}"),
+        };
+        let engine = open(&disk.mounted().join("store"), setting);
+        let (acknowledged, down) = thread::scope(|scope| {
+            let recording = scope.spawn(|| record_until_it_fails(&engine));
+            thread::sleep(Duration::from_millis(400));
+            engine.checkpoint().unwrap();
+            thread::sleep(Duration::from_millis(200));
+            disk.take_away();
+            recording.join().unwrap()
+        });
+        println!("{setting}: {acknowledged} acknowledged; {down}");
+        let ShardDown::Failed { cause, .. } = &down else { panic!("{down}") };
+        assert!(cause.starts_with("its log failed: "), "{cause}");
+        // What had failed first may have made the file system read-only.
+        let ill = ["Input/output error", "Read-only file system"];
+        assert!(ill.iter().any(|ill| cause.contains(ill)), "{cause}");
+        let Health::Failed(failed) = engine.health() else { panic!("{:?}", engine.health()) };
+        assert!(failed.contains(&down));
+        assert!(engine.checkpoint().is_err());
+        assert!(engine.close(PATIENCE).is_err(), "{setting}");
+        drop(engine);
+
+        let directory = disk.bring_back().join("store");
+        let program = Path::new(env!("CARGO_BIN_EXE_victim"));
+        let mut known = Known::new(Truth::of(SEED, acknowledged + 20_000, 0));
+        known.source = acknowledged;
+        let said = run(program, &directory, &["shards=3".to_owned()], Death::Natural).unwrap();
+        known.judge(&said).unwrap_or_else(|fault| panic!("{setting}: {fault}"));
     }
 }

@@ -240,7 +240,7 @@ fn on_a_read_only_file_system_a_store_is_refused_and_unharmed() {
     engine.close(PATIENCE).unwrap();
     let remount = |mode: &str| {
         let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,{mode}")]).arg(&place);
+        mount.args(["-o", &format!("remount,bind,{mode}")]).arg(&place);
         assert!(mount.status().unwrap().success());
     };
     remount("ro");
