@@ -15,6 +15,8 @@ pub enum Kind {
     Input,
     /// The environment failed: exit code 3.
     Environment,
+    /// This signal asked it to end: it ends by it.
+    Interrupted(i32),
 }
 
 /// A command's failure.
@@ -42,13 +44,19 @@ impl Fault {
         Self { kind: Kind::Difference, message: message.to_string() }
     }
 
-    /// The exit code of the contract.
+    /// A run that a signal ended before its time.
+    pub fn interrupted(signal: i32, message: impl fmt::Display) -> Self {
+        Self { kind: Kind::Interrupted(signal), message: message.to_string() }
+    }
+
+    /// The exit code of the contract; for a signal, what shells make of it.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {
             Kind::Difference => 1,
             Kind::Input => 2,
             Kind::Environment => 3,
+            Kind::Interrupted(signal) => u8::try_from(signal).map_or(3, |signal| 128 + signal),
         })
     }
 }
@@ -69,7 +77,24 @@ impl From<ebbtide::OpenError> for Fault {
     fn from(error: ebbtide::OpenError) -> Self {
         use ebbtide::OpenError as E;
         match error {
-            E::Shards { .. } | E::Core { .. } => Self::input(error),
+            E::Shards { .. } | E::Core { .. } | E::Log(_) => Self::input(error),
+            E::Store(error) => error.into(),
+            _ => Self::environment(error),
+        }
+    }
+}
+
+impl From<ebbtide::StoreError> for Fault {
+    fn from(error: ebbtide::StoreError) -> Self {
+        use ebbtide::StoreError as E;
+        match error {
+            damage if damage.is_damage() => Self::difference(damage),
+            E::NotAStore { .. }
+            | E::NoStore { .. }
+            | E::UnsupportedFormat { .. }
+            | E::Schema { .. }
+            | E::Numbers { .. }
+            | E::CannotRebuild { .. } => Self::input(error),
             _ => Self::environment(error),
         }
     }

@@ -3,7 +3,7 @@
 use clap::Parser;
 use clap::error::ErrorKind;
 use ebbtide_bench::compare::{CompareArgs, compare};
-use ebbtide_bench::fault::Fault;
+use ebbtide_bench::fault::{Fault, Kind};
 use ebbtide_bench::replay::{ReplayArgs, replay};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -28,6 +28,10 @@ fn main() -> ExitCode {
         Err(fault) => {
             // If nobody listens, the exit code still tells.
             let _ = writeln!(std::io::stderr(), "error: {fault}");
+            if let Kind::Interrupted(signal) = fault.kind {
+                // If that does not end it, its exit code tells.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
             fault.exit_code()
         }
     }

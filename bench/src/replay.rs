@@ -1,17 +1,25 @@
-//! `replay`: a trace through the engine, at a pace, with every answer checked.
+//! `replay`: a trace through a durable engine, at a pace, with every answer checked.
 //!
 //! ```text
-//! args ─▶ input ─▶ run (schedule, recorders, latencies) ─▶ state ─▶ dump
-//!                                                            └────▶ verify ─▶ summary
+//! args ─▶ input ─▶ store ─▶ resume ─▶ run (schedule, recorders, latencies) ─▶ state
+//! state ─▶ dump
+//!   └────▶ verify ─▶ summary
 //! ```
+//!
+//! Promises: a replay that ended at any moment and is started again on its store ends as if it had
+//! never been interrupted, with any number of shards and on either runtime.
 
 mod args;
+mod identity;
 mod input;
+mod interrupt;
 mod latency;
 mod pace;
 mod producer;
+mod resume;
 mod run;
 mod state;
+mod store;
 mod summary;
 mod verify;
 
@@ -19,15 +27,17 @@ pub use args::ReplayArgs;
 pub(crate) use args::parse_backend;
 
 use crate::fault::Fault;
-use ebbtide::{Engine, EntityId, ManualClock, Schema, SignalId, Timestamp};
+use ebbtide::{EntityId, Event, ManualClock, Schema, SignalId, Timestamp};
 use ebbtide_shard::model::ReferenceModel;
 use indicatif::{ProgressBar, ProgressStyle};
 use input::Input;
-use run::Ran;
+use interrupt::Interrupt;
+use run::{Ran, Run};
 use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
-use summary::Summary;
+use store::DataDir;
+use summary::{Of, Summary};
 use verify::Comparison;
 
 /// How long the engine may take to close.
@@ -41,33 +51,67 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 pub fn replay(args: &ReplayArgs) -> Result<(), Fault> {
     let schema = Arc::new(input::schema(args)?);
     let mut input = Input::open(args, &schema)?;
-    let clock = Arc::new(ManualClock::at(Timestamp(0)));
-    let engine = open(args, &schema, &clock)?;
+    let interrupt = Interrupt::watch()?;
+    let data_dir = DataDir::of(args)?;
+    let outcome = through_store(args, &schema, &mut input, (&data_dir, &interrupt));
+    let left = data_dir.leave();
+    let summary = outcome?;
+    tell(args, &summary)?;
+    summary.verdict().and(left)
+}
 
+/// Opens the store, replays into it, and closes it whatever came of that.
+fn through_store(
+    args: &ReplayArgs,
+    schema: &Arc<Schema>,
+    input: &mut Input,
+    (data_dir, interrupt): (&DataDir, &Interrupt),
+) -> Result<Summary, Fault> {
+    let clock = Arc::new(ManualClock::at(Timestamp(0)));
+    let engine = store::open(args, data_dir.path(), schema, &clock)?;
     let progress = progress(args);
-    let ran = run::run(args, &engine, &clock, &mut input, &progress);
-    progress.finish_and_clear();
+    let run = Run { args, engine: &engine, clock: &clock, interrupt, progress: &progress };
+    let outcome = through_engine(&run, input, data_dir);
+    let closed = engine.close(CLOSE_PATIENCE).map_err(Fault::environment);
+    outcome.and_then(|summary| closed.map(|()| summary))
+}
+
+fn through_engine(run: &Run<'_>, input: &mut Input, data_dir: &DataDir) -> Result<Summary, Fault> {
+    let &Run { args, engine, .. } = run;
+    let resumed = resume::open(args, engine, &input.identity)?;
+    let has_others = resumed.has_others;
+    let ran = run.all(input, resumed);
+    run.progress.finish_and_clear();
     // Also after a failure: what was set aside before it is kept.
     input.finish()?;
     let ran = ran?;
+    let events = ran.there + ran.latencies.sent;
+    let message = || {
+        let way = if data_dir.is_kept() {
+            "call it again with the same arguments to go on"
+        } else {
+            "nothing of them is kept; name a --data-dir to be able to go on"
+        };
+        format!("interrupted after {events} events; {way}")
+    };
+    if let Some(fault) = run.interrupt.fault(message) {
+        return Err(fault);
+    }
 
     let as_of = args.as_of.map_or(ran.newest, Timestamp);
-    let pairs = state::pairs(&engine, as_of)?;
+    let pairs = state::pairs(engine, as_of)?;
     if let Some(path) = &args.dump {
-        state::dump(path, &pairs, &input, &schema)?;
+        state::dump(path, &pairs, input, engine.schema())?;
     }
     let verified = if args.verifies() {
-        let model = &model(&ran, &input, &schema);
-        let (engine, pairs, input) = (&engine, &pairs[..], &input);
+        let model = &model(&ran, input, engine.schema());
+        let (pairs, input) = (&pairs[..], &*input);
         Some(Comparison { engine, pairs, model, input, as_of }.run()?)
     } else {
         None
     };
-
-    let summary = Summary::new(args, &engine, (&input, &ran), (as_of, &pairs), verified);
-    tell(args, &summary)?;
-    engine.close(CLOSE_PATIENCE).map_err(Fault::environment)?;
-    summary.verdict()
+    let of = Of { args, engine, input, ran: &ran, data_dir, has_others };
+    Ok(Summary::new(&of, (as_of, &pairs), verified))
 }
 
 /// Prints the summary. A reader who has seen enough, as `head` has, is no failure.
@@ -87,24 +131,6 @@ fn tell(args: &ReplayArgs, summary: &Summary) -> Result<(), Fault> {
     }
 }
 
-fn open(
-    args: &ReplayArgs,
-    schema: &Arc<Schema>,
-    clock: &Arc<ManualClock>,
-) -> Result<Engine, Fault> {
-    let available: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-    let asked = args.shards.or(args.cores.as_ref().map(Vec::len));
-    let shards = asked.unwrap_or_else(|| available.len().saturating_sub(1).max(1));
-    let cores = args.cores.clone().unwrap_or_else(|| {
-        // The last cores, so that the recorders have the first ones to themselves if there are any.
-        available.iter().copied().skip(available.len().saturating_sub(shards)).collect()
-    });
-    let clock = Arc::clone(clock) as Arc<dyn ebbtide::Clock>;
-    let builder = Engine::in_memory().schema(Arc::clone(schema)).shards(shards).cores(cores);
-    Ok(builder.backend(args.backend).clock(clock).future_skew_max(Duration::ZERO).open()?)
-}
-
 fn progress(args: &ReplayArgs) -> ProgressBar {
     if args.json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -115,11 +141,13 @@ fn progress(args: &ReplayArgs) -> ProgressBar {
     style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
 }
 
+/// What is right: every event that was not refused, those included that were there before.
 fn model(ran: &Ran, input: &Input, schema: &Arc<Schema>) -> ReferenceModel {
     let mut model = ReferenceModel::new(Arc::clone(schema));
     for event in ran.kept.iter().filter(|event| !input.rejected.contains(&event.line)) {
         let (entity, signal) = (EntityId(event.entity), SignalId(event.signal));
-        model.record(entity, signal, Timestamp(event.time_ns), event.weight);
+        let recorded = Event::new(entity, signal, Timestamp(event.time_ns));
+        let _counts = model.record_with_id(recorded.with_weight(event.weight), event.id);
     }
     model
 }

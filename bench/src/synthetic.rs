@@ -63,6 +63,12 @@ impl Synthetic {
         }
     }
 
+    /// How many events it has given.
+    #[must_use]
+    pub fn event_count(&self) -> u64 {
+        self.event_count
+    }
+
     /// An event that was not there before.
     fn fresh(&mut self) -> TraceEvent {
         let is_burst = self.fresh_count > 0 && self.chance(self.spec.burst);

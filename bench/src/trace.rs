@@ -20,6 +20,7 @@
 //! Not here: what an event means (a schema gives signals their half-lives and windows), and
 //! when to stop (the caller decides at each bad line).
 
+mod content;
 mod fault;
 mod fields;
 mod identity;
@@ -32,12 +33,14 @@ mod row;
 mod source;
 mod timestamp;
 
+pub use content::TraceContent;
 pub use fault::{BadLine, Reason, TraceError};
 pub use identity::TraceHead;
 pub(crate) use identity::short_digest;
 pub use names::{EntityClash, EntityNames};
 pub use quarantine::{Quarantine, SpelledEvent};
 pub use reader::{BatchEnd, TraceReader};
+pub(crate) use source::bundled_content;
 pub use source::{BUNDLED_NAME, BUNDLED_SCHEMA};
 pub use timestamp::{TimestampFault, parse_timestamp};
 

@@ -4,9 +4,11 @@ use super::pace::Rate;
 use ebbtide::Backend;
 use std::path::PathBuf;
 
-/// Replay a trace through an engine, as fast as possible or at a rate, and check every answer.
+/// Replay a trace through a durable engine, as fast as possible or at a rate, and check every
+/// answer.
 ///
-/// Without flags: the bundled real trace (every New York departure of 2013), verified.
+/// Without flags: the bundled real trace (every New York departure of 2013), durable, verified.
+/// With --data-dir, a replay that was interrupted goes on where it stopped.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReplayArgs {
     /// Trace CSV, plain or zstd: `timestamp,entity,signal,weight[,id]` [default: the bundled trace]
@@ -27,13 +29,17 @@ pub struct ReplayArgs {
     /// Runtime of the shards: auto, uring or threads
     #[arg(long, default_value = "auto", value_parser = parse_backend)]
     pub(super) backend: Backend,
+    /// Directory of the store, made if need be; one that holds part of the trace is gone on with
+    /// [default: a fresh temporary directory, removed afterwards]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
     /// max, events per second, or xN for trace time sped up N times
     #[arg(long, default_value = "max")]
     pub(super) rate: Rate,
-    /// What to wait for, and measure to: applied
-    #[arg(long, default_value = "applied", value_parser = parse_ack)]
+    /// What to wait for, and measure to: applied, written or durable
+    #[arg(long, default_value = "durable", value_parser = parse_ack)]
     pub(super) ack: ebbtide::Ack,
-    /// Threads that record events
+    /// Threads that record events; a store is gone on with as many as it was begun with
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) producers: u16,
@@ -46,7 +52,8 @@ pub struct ReplayArgs {
     /// Compare every answer with the reference model; exit 1 on any difference
     #[arg(long)]
     pub(super) verify: bool,
-    /// Write rejected events and unreadable lines, with reasons, in a form that can be replayed
+    /// Write rejected events and unreadable lines of the whole trace, with reasons, in a form that
+    /// can be replayed
     #[arg(long, value_name = "FILE")]
     pub(super) quarantine: Option<PathBuf>,
     /// Count lines that are no events, and rejected events, instead of ending at the first
@@ -84,10 +91,9 @@ pub(crate) fn parse_backend(text: &str) -> Result<Backend, String> {
 fn parse_ack(text: &str) -> Result<ebbtide::Ack, String> {
     match text {
         "applied" => Ok(ebbtide::Ack::Applied),
-        "written" | "durable" => {
-            Err("this version keeps everything in memory and writes no log; use applied".into())
-        }
-        _ => Err("use applied".into()),
+        "written" => Ok(ebbtide::Ack::Written),
+        "durable" => Ok(ebbtide::Ack::Durable),
+        _ => Err("use applied, written or durable".into()),
     }
 }
 

@@ -4,10 +4,12 @@
 //! to, is counted and put in quarantine; the events around it are not touched.
 
 use super::args::ReplayArgs;
+use super::identity::Identity;
 use crate::fault::Fault;
 use crate::synthetic::{Spec, Synthetic};
 use crate::trace::{
     BUNDLED_SCHEMA, BatchEnd, EntityNames, Quarantine, SpelledEvent, TraceEvent, TraceReader,
+    bundled_content,
 };
 use ebbtide::Schema;
 use std::borrow::Cow;
@@ -22,6 +24,8 @@ pub(super) struct Input {
     source: Source,
     /// How to name it to people.
     pub(super) title: String,
+    /// Which trace it is.
+    pub(super) identity: Identity,
     signals: Vec<String>,
     quarantine: Option<Quarantine>,
     skip_bad_lines: bool,
@@ -91,6 +95,26 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
+/// Where the events come from, how to name that to people, and by what it is known again.
+fn open_source(args: &ReplayArgs, signals: &[String]) -> Result<(Source, String, Identity), Fault> {
+    if let Some(text) = &args.synthetic {
+        let spec = Spec::parse(text, signals.len()).map_err(Fault::input)?;
+        let identity = Identity::Synthetic(spec.source_name());
+        let source = Source::Synthetic(Box::new(Synthetic::new(spec)), EntityNames::default());
+        return Ok((source, format!("synthetic events ({text})"), identity));
+    }
+    if let Some(path) = &args.trace {
+        let reader = TraceReader::open(path, signals)?;
+        let identity = Identity::of_file(path, reader.head().clone(), reader.is_compressed())?;
+        return Ok((Source::Trace(Box::new(reader)), path.display().to_string(), identity));
+    }
+    let reader = TraceReader::bundled(signals)?;
+    let (head, content) = (reader.head().clone(), Some(bundled_content()));
+    let identity = Identity::Trace { head, content, path: None };
+    let title = "every New York departure of 2013 (bundled trace)".to_owned();
+    Ok((Source::Trace(Box::new(reader)), title, identity))
+}
+
 impl Input {
     /// Opens what the flags name.
     ///
@@ -99,18 +123,7 @@ impl Input {
     /// If there is no such trace, or the description of made-up events is wrong.
     pub(super) fn open(args: &ReplayArgs, schema: &Schema) -> Result<Self, Fault> {
         let signals: Vec<String> = schema.signals().map(|(_, def)| def.name().to_owned()).collect();
-        let (source, title) = if let Some(text) = &args.synthetic {
-            let spec = Spec::parse(text, signals.len()).map_err(Fault::input)?;
-            let source = Source::Synthetic(Box::new(Synthetic::new(spec)), EntityNames::default());
-            (source, format!("synthetic events ({text})"))
-        } else if let Some(path) = &args.trace {
-            let reader = TraceReader::open(path, &signals)?;
-            (Source::Trace(Box::new(reader)), path.display().to_string())
-        } else {
-            let reader = TraceReader::bundled(&signals)?;
-            let title = "every New York departure of 2013 (bundled trace)".to_owned();
-            (Source::Trace(Box::new(reader)), title)
-        };
+        let (source, title, identity) = open_source(args, &signals)?;
         let has_ids = matches!(&source, Source::Trace(reader) if reader.has_ids());
         refuse_overwriting(args)?;
         let quarantine = args.quarantine.as_deref().map(|path| Quarantine::new(path, has_ids));
@@ -118,6 +131,7 @@ impl Input {
         Ok(Self {
             source,
             title,
+            identity,
             signals,
             quarantine,
             skip_bad_lines,
@@ -180,6 +194,15 @@ impl Input {
         }
         let line = event.line;
         Err(Fault::input(format!("{file}:{line}: {reason}; mend it or use --skip-bad-lines")))
+    }
+
+    /// The last line read, or the number of the last made-up event.
+    #[must_use]
+    pub(super) fn last_line(&self) -> u64 {
+        match &self.source {
+            Source::Trace(reader) => reader.line(),
+            Source::Synthetic(synthetic, _) => synthetic.event_count(),
+        }
     }
 
     /// The text of an entity.

@@ -1,96 +1,107 @@
 //! The run itself: one thread reads the trace and keeps the schedule, others record.
 //!
 //! ```text
-//! input ─batch─▶ schedule ─by entity─▶ recorders ─▶ engine
-//!   ▲                                     │
-//!   └────────────── refused ──────────────┘
+//! input ─batch─▶ what is new ─▶ schedule ─by entity─▶ recorders ─▶ engine
+//!   ▲                                                     │
+//!   └────────────────────── refused ──────────────────────┘
 //! ```
 //!
 //! Promises: all events of an entity go through one recorder in trace order, so with any number of
-//! them an entity's state is the same to the bit. The engine's clock is that of the trace.
+//! them an entity's state is the same to the bit. What the store holds is read and not sent again;
+//! the schedule begins behind it. The engine's clock is that of the trace.
 
 use super::args::ReplayArgs;
 use super::input::Input;
+use super::interrupt::Interrupt;
 use super::latency::Latencies;
 use super::pace::{Rate, Schedule};
 use super::producer::{Planned, Recorder, Refused};
+use super::resume::Resumed;
 use crate::fault::{Fault, Kind};
 use crate::trace::TraceEvent;
-use ebbtide::{Engine, ManualClock, OfferError, Timestamp};
+use ebbtide::{Ack, Engine, ManualClock, SourceProducer, Timestamp};
+use ebbtide_shard::checked_weight;
 use indicatif::ProgressBar;
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 /// Events in one batch on their way to the recorders.
 const BATCH_EVENTS: usize = 4096;
 /// Batches waiting for one recorder.
 const BATCHES_WAITING: usize = 4;
-/// Time for the first batch to be read before a schedule begins.
+/// Time for the recorders to be there before a schedule begins.
 const LEAD: Duration = Duration::from_millis(50);
-/// How long the last events may take to be acknowledged.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What came of a run.
 pub(super) struct Ran {
-    /// Events offered and taken.
-    pub(super) applied: u64,
+    /// Events of the trace, those that were refused included.
+    pub(super) events: u64,
+    /// Those that were there before.
+    pub(super) there: u64,
+    /// The line up to which all were there.
+    pub(super) resumed_at: u64,
     /// Until the last acknowledgement.
     pub(super) seconds: f64,
     /// Of all recorders.
     pub(super) latencies: Latencies,
-    /// The newest time of an event that was taken.
+    /// The newest time of an event that was taken, now or before.
     pub(super) newest: Timestamp,
-    /// Every event offered, if the run is to be verified.
+    /// Every event, if the run is to be verified.
     pub(super) kept: Vec<TraceEvent>,
 }
 
-/// Replays the whole input.
-///
-/// # Errors
-///
-/// For bad input that is not skipped, and if the engine or the trace fails.
-pub(super) fn run(
-    args: &ReplayArgs,
-    engine: &Engine,
-    clock: &ManualClock,
-    input: &mut Input,
-    progress: &ProgressBar,
-) -> Result<Ran, Fault> {
-    let lead = if args.rate == Rate::Max { Duration::ZERO } else { LEAD };
-    let start = Instant::now() + lead;
-    thread::scope(|scope| {
-        let (refuse, refused) = mpsc::channel();
-        let mut team = Team { batches: Vec::new(), threads: Vec::new(), refused };
-        for _ in 0..args.producers {
-            let recorder = Recorder::new(engine.producer()?, engine.shards(), start, args.ack);
-            let (batches, inbox) = mpsc::sync_channel(BATCHES_WAITING);
-            let refuse = refuse.clone();
-            team.batches.push(batches);
-            let recording = move || record(recorder, &inbox, &refuse);
-            let thread = thread::Builder::new().name("recorder".into());
-            team.threads
-                .push(thread.spawn_scoped(scope, recording).map_err(|error| not_started(&error))?);
+/// What a run works with.
+pub(super) struct Run<'r> {
+    /// The flags.
+    pub(super) args: &'r ReplayArgs,
+    /// Where to record.
+    pub(super) engine: &'r Engine,
+    /// Its clock.
+    pub(super) clock: &'r ManualClock,
+    /// When to stop.
+    pub(super) interrupt: &'r Interrupt,
+    /// What a person sees meanwhile.
+    pub(super) progress: &'r ProgressBar,
+}
+
+impl Run<'_> {
+    /// Replays what the store does not hold yet; when interrupted, as far as that.
+    ///
+    /// # Errors
+    ///
+    /// For bad input that is not skipped, and if the engine or the trace fails.
+    pub(super) fn all(&self, input: &mut Input, resumed: Resumed) -> Result<Ran, Fault> {
+        let Resumed { producers, offsets, .. } = resumed;
+        let resumed_at = offsets.iter().copied().min().unwrap_or(0);
+        let held_to = offsets.iter().copied().max().unwrap_or(0);
+        let mut feed = Feed::new(self, offsets);
+        let first = feed.read(input);
+        let lead = if self.args.rate == Rate::Max { Duration::ZERO } else { LEAD };
+        let start = Instant::now() + lead;
+        let latencies = thread::scope(|scope| {
+            let team = Team::start(scope, self, producers, start)?;
+            let outcome = feed.hand_on(first, input, &team);
+            let told = !input.rejected.is_empty();
+            match (outcome, team.finish(input, self.args.ack)) {
+                // What was refused stood before the line that ended the reading.
+                (Err(_), Err(earlier)) if !told && earlier.kind == Kind::Input => Err(earlier),
+                (outcome, latencies) => outcome.and(latencies),
+            }
+        })?;
+        let last = input.last_line();
+        if held_to > last && !self.interrupt.has_come() {
+            return Err(Fault::input(format!(
+                "the store holds this trace up to {held_to}, and here it ends with {last}; \
+                 give all of it, or replay into an empty directory"
+            )));
         }
-        drop(refuse);
-        let mut feed = Feed {
-            schedule: Schedule::new(args.rate),
-            newest: Timestamp(0),
-            keep: args.verifies(),
-            kept: Vec::new(),
-        };
-        let outcome = feed.all(input, clock, &team, progress);
-        let told = !input.rejected.is_empty();
-        let latencies = match (outcome, team.finish(input)) {
-            // What was refused stood before the line that ended the reading.
-            (Err(_), Err(earlier)) if !told && earlier.kind == Kind::Input => Err(earlier),
-            (outcome, latencies) => outcome.and(latencies),
-        }?;
+        let newest = latencies.newest.max(feed.newest_there);
+        let (events, there, kept) = (feed.events, feed.there, feed.kept);
         let seconds = start.elapsed().as_secs_f64();
-        let (applied, newest) = (latencies.sent, latencies.newest);
-        Ok(Ran { applied, seconds, latencies, newest, kept: feed.kept })
-    })
+        Ok(Ran { events, there, resumed_at, seconds, latencies, newest, kept })
+    }
 }
 
 fn not_started(error: &io::Error) -> Fault {
@@ -100,47 +111,109 @@ fn not_started(error: &io::Error) -> Fault {
 }
 
 /// The reading side of a run.
-struct Feed {
+struct Feed<'r> {
+    run: &'r Run<'r>,
     schedule: Schedule,
+    /// By recorder, the line up to which all its events are there.
+    offsets: Vec<u64>,
     newest: Timestamp,
-    keep: bool,
+    events: u64,
+    there: u64,
+    newest_there: Timestamp,
     kept: Vec<TraceEvent>,
 }
 
-impl Feed {
-    fn all(
-        &mut self,
-        input: &mut Input,
-        clock: &ManualClock,
-        team: &Team<'_>,
-        progress: &ProgressBar,
-    ) -> Result<(), Fault> {
-        let mut batch = Vec::with_capacity(BATCH_EVENTS);
-        loop {
+/// What was read: events to send, and how the reading ended there.
+struct Read {
+    new: Vec<TraceEvent>,
+    /// `None` if there is more.
+    end: Option<Result<(), Fault>>,
+}
+
+impl<'r> Feed<'r> {
+    fn new(run: &'r Run<'r>, offsets: Vec<u64>) -> Self {
+        Self {
+            run,
+            schedule: Schedule::new(run.args.rate),
+            offsets,
+            newest: Timestamp(0),
+            events: 0,
+            there: 0,
+            newest_there: Timestamp(0),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Reads on until there is something new.
+    fn read(&mut self, input: &mut Input) -> Read {
+        let mut new = Vec::with_capacity(BATCH_EVENTS);
+        while new.is_empty() {
+            if self.run.interrupt.has_come() {
+                return Read { new, end: Some(Ok(())) };
+            }
             // The events before a line that ends the run are sent all the same: one of them may be
             // refused, and stands before that line.
-            let read = input.read_batch(BATCH_EVENTS, &mut batch);
-            if batch.is_empty() {
-                return read;
+            let read = input.read_batch(BATCH_EVENTS, &mut new);
+            let is_end = new.is_empty();
+            let taken = self.take(&mut new, input);
+            if is_end || taken.is_err() || read.is_err() {
+                return Read { new, end: Some(taken.and(read)) };
             }
-            let newest = batch.iter().map(|event| Timestamp(event.time_ns)).max();
-            self.newest = self.newest.max(newest.unwrap_or(self.newest));
-            clock.advance_to(self.newest);
-            if self.keep {
-                self.kept.extend_from_slice(&batch);
+        }
+        Read { new, end: None }
+    }
+
+    /// Counts the events of a batch and leaves in it those that are new.
+    fn take(&mut self, batch: &mut Vec<TraceEvent>, input: &mut Input) -> Result<(), Fault> {
+        self.events += batch.len() as u64;
+        self.run.progress.inc(batch.len() as u64);
+        let newest = batch.iter().map(|event| Timestamp(event.time_ns)).max();
+        self.newest = self.newest.max(newest.unwrap_or(self.newest));
+        self.run.clock.advance_to(self.newest);
+        if self.run.args.verifies() {
+            self.kept.extend_from_slice(batch);
+        }
+        let mut outcome = Ok(());
+        batch.retain(|event| {
+            let recorder = recorder_of(event.entity, self.offsets.len());
+            let is_new = event.line > self.offsets[recorder];
+            if !is_new && outcome.is_ok() {
+                outcome = self.pass_over(event, input);
             }
-            let planned = batch.drain(..).map(|event| {
+            is_new
+        });
+        outcome
+    }
+
+    /// Judges an event at or before the resume point as the engine did when it was offered.
+    fn pass_over(&mut self, event: &TraceEvent, input: &mut Input) -> Result<(), Fault> {
+        match checked_weight(event.weight) {
+            Ok(_) => {
+                self.there += 1;
+                self.newest_there = self.newest_there.max(Timestamp(event.time_ns));
+                Ok(())
+            }
+            Err(reason) => input.reject(event, reason),
+        }
+    }
+
+    /// Gives everything that is read, from `read` on, to the recorders.
+    fn hand_on(&mut self, read: Read, input: &mut Input, team: &Team<'_>) -> Result<(), Fault> {
+        let mut read = read;
+        loop {
+            let planned = read.new.drain(..).map(|event| {
                 let at = self.schedule.next(event.time_ns);
                 Planned { event, at }
             });
-            let count = planned.len();
             if !team.hand_out(planned) {
                 // A recorder has ended early; its reason is told when it is joined.
                 return Ok(());
             }
-            progress.inc(count as u64);
             team.take_refused(input)?;
-            read?;
+            if let Some(end) = read.end {
+                return end;
+            }
+            read = self.read(input);
         }
     }
 }
@@ -154,7 +227,30 @@ struct Team<'s> {
     refused: Receiver<Refused>,
 }
 
-impl Team<'_> {
+impl<'s> Team<'s> {
+    /// Starts a recorder for each of `producers`.
+    fn start(
+        scope: &'s Scope<'s, '_>,
+        run: &Run<'_>,
+        producers: Vec<SourceProducer>,
+        start: Instant,
+    ) -> Result<Self, Fault> {
+        let (refuse, refused) = mpsc::channel();
+        let mut team = Self { batches: Vec::new(), threads: Vec::new(), refused };
+        for producer in producers {
+            let (shards, at) = (run.engine.shards(), (start, run.args.ack));
+            let recorder = Recorder::new(producer, shards, at, run.interrupt);
+            let (batches, inbox) = mpsc::sync_channel(BATCHES_WAITING);
+            let refuse = refuse.clone();
+            team.batches.push(batches);
+            let recording = move || record(recorder, &inbox, &refuse);
+            let thread = thread::Builder::new().name("recorder".into());
+            let thread = thread.spawn_scoped(scope, recording);
+            team.threads.push(thread.map_err(|error| not_started(&error))?);
+        }
+        Ok(team)
+    }
+
     /// Gives each event to the recorder of its entity; `false` if one does not take any more.
     fn hand_out(&self, planned: impl ExactSizeIterator<Item = Planned>) -> bool {
         let recorders = self.batches.len();
@@ -167,16 +263,13 @@ impl Team<'_> {
     }
 
     fn take_refused(&self, input: &mut Input) -> Result<(), Fault> {
-        self.refused.try_iter().try_for_each(|(event, reason)| match reason {
-            OfferError::Rejected { reason, .. } => input.reject(&event, reason),
-            other => Err(Fault::environment(other)),
-        })
+        self.refused.try_iter().try_for_each(|(event, reason)| input.reject(&event, reason))
     }
 
     /// Waits for the last acknowledgement.
-    fn finish(mut self, input: &mut Input) -> Result<Latencies, Fault> {
+    fn finish(mut self, input: &mut Input, ack: Ack) -> Result<Latencies, Fault> {
         self.batches.clear();
-        let mut all = Latencies::new();
+        let mut all = Latencies::new(ack);
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -192,7 +285,7 @@ impl Team<'_> {
 }
 
 /// Spreads entities over recorders; multiplication by an odd number mixes ids that follow a
-/// pattern.
+/// pattern. A store that is gone on with relies on it: a change would repeat events.
 fn recorder_of(entity: u64, recorders: usize) -> usize {
     let mixed = entity.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     usize::try_from(mixed).unwrap_or(0) % recorders
@@ -208,7 +301,21 @@ fn record(
             // The reading side may have given up already.
             let _nobody_listens = refuse.send(one);
         };
-        recorder.send(&batch, refused).map_err(Fault::environment)?;
+        recorder.send(&batch, refused)?;
     }
-    recorder.finish(PATIENCE).map_err(Fault::environment)
+    recorder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorder_of_an_entity_is_frozen() {
+        let of = |entity: u64| [2, 3, 64].map(|recorders| recorder_of(entity, recorders));
+        assert_eq!(
+            [of(0), of(1), of(2), of(u64::MAX)],
+            [[0, 0, 0], [1, 0, 57], [0, 2, 50], [0, 0, 6]]
+        );
+    }
 }

@@ -1,17 +1,21 @@
-//! What a replay tells: for a person, and as one JSON object.
+//! What a replay tells: for a person (`text`), and as one JSON object.
+//!
+//! Promises: every event of the trace is counted once: `events` are those that were there before
+//! (`already_there`), that were `applied`, `duplicates`, `repeated` or `rejected`.
+
+mod text;
 
 use super::args::ReplayArgs;
 use super::input::Input;
-use super::latency::Percentiles;
+use super::latency::{self, Percentiles};
 use super::pace::Rate;
 use super::run::Ran;
 use super::state::Pair;
+use super::store::DataDir;
 use super::verify::Verified;
 use crate::fault::Fault;
-use ebbtide::{Backend, Engine, Timestamp};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::fmt;
+use ebbtide::{Backend, Durability, Engine, Medium, RecoveryReport, Survives, Timestamp};
+use serde::{Serialize, Serializer};
 
 /// Entities shown of each signal.
 const TOP_SHOWN: usize = 3;
@@ -20,10 +24,17 @@ const TOP_SHOWN: usize = 3;
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     input: String,
-    /// Events read.
+    /// Events of the trace.
     events: u64,
+    /// Those the store held before.
+    already_there: u64,
+    /// The line up to which it held them all; `null` if none.
+    resumed_at: Option<u64>,
     applied: u64,
+    /// Left out as repeats by id or content.
     duplicates: u64,
+    /// Left out as repeats by offset: sent again behind the place where the replay went on.
+    repeated: u64,
     rejected: u64,
     bad_lines: u64,
     seconds: f64,
@@ -35,7 +46,21 @@ pub(super) struct Summary {
     saturated: bool,
     ack: &'static str,
     /// Percentiles for each acknowledgement level that was measured.
-    latency: BTreeMap<&'static str, Percentiles>,
+    #[serde(serialize_with = "by_level")]
+    latency: Vec<(&'static str, Percentiles)>,
+    data_dir: String,
+    /// Whether it is there after the run.
+    data_dir_kept: bool,
+    /// Whether the store holds events that are not of this trace.
+    holds_other_events: bool,
+    opening: Option<Opening>,
+    durability: Option<Worth>,
+    /// Written to the logs by this run, with headers and padding.
+    log_bytes: u64,
+    /// Of that, for each event that was logged; `null` if none was.
+    bytes_per_event: Option<f64>,
+    /// What the files of the logs take.
+    log_file_bytes: u64,
     shards: usize,
     producers: u16,
     backend: &'static str,
@@ -51,33 +76,90 @@ pub(super) struct Summary {
     top: Vec<String>,
 }
 
+/// What opening the store found and did.
+#[derive(Debug, Serialize)]
+struct Opening {
+    /// Which one it was, from 1.
+    number: u64,
+    created: bool,
+    /// Records read from the checkpoint.
+    records: u64,
+    /// Events read from the logs behind it.
+    events: u64,
+    seconds: f64,
+    /// Whether every log had been closed in order.
+    clean_shutdown: bool,
+    /// Cut from the ends of logs; none of it was durable.
+    truncated_bytes: u64,
+}
+
+/// What an acknowledgement is worth where the store lies.
+#[derive(Debug, Serialize)]
+struct Worth {
+    file_system: String,
+    /// `memory`, as on tmpfs, `device` or `elsewhere`.
+    medium: &'static str,
+    direct_io: bool,
+    written_survives: &'static str,
+    durable_survives: &'static str,
+    #[serde(skip)]
+    said: String,
+}
+
+/// What a summary is of.
+pub(super) struct Of<'r> {
+    /// The flags.
+    pub(super) args: &'r ReplayArgs,
+    /// The engine, still open.
+    pub(super) engine: &'r Engine,
+    /// Where the events came from.
+    pub(super) input: &'r Input,
+    /// What came of the run.
+    pub(super) ran: &'r Ran,
+    /// Where the store lies.
+    pub(super) data_dir: &'r DataDir,
+    /// Whether it holds events that are not of this trace.
+    pub(super) has_others: bool,
+}
+
 impl Summary {
     /// Puts the summary of a run together.
     pub(super) fn new(
-        args: &ReplayArgs,
-        engine: &Engine,
-        (input, ran): (&Input, &Ran),
+        of: &Of<'_>,
         (as_of, pairs): (Timestamp, &[Pair]),
         verified: Option<Verified>,
     ) -> Self {
+        let &Of { args, engine, input, ran, data_dir, has_others } = of;
         let metrics = engine.metrics();
+        let sum = |of: fn(&ebbtide::ShardMetrics) -> u64| metrics.shards.iter().map(of).sum();
         let choice = engine.backend();
-        let rejected = input.rejected.len() as u64;
         let mut entities: Vec<_> = pairs.iter().map(|pair| pair.0).collect();
         entities.dedup();
+        let (applied, log_bytes) = (metrics.events_applied(), sum(|shard| shard.wal_written_bytes));
         Self {
             input: input.title.clone(),
-            events: ran.applied + rejected,
-            applied: metrics.events_applied(),
-            duplicates: 0,
-            rejected,
+            events: ran.events,
+            already_there: ran.there,
+            resumed_at: (ran.resumed_at > 0).then_some(ran.resumed_at),
+            applied,
+            duplicates: sum(|shard| shard.duplicates_by_id + shard.duplicates_by_content),
+            repeated: sum(|shard| shard.events_repeated),
+            rejected: input.rejected.len() as u64,
             bad_lines: input.bad_lines,
             seconds: ran.seconds,
-            rate: ran.applied as f64 / ran.seconds,
+            rate: ran.latencies.sent as f64 / ran.seconds,
             rate_asked: rate_asked(args.rate),
             saturated: ran.latencies.full > 0,
-            ack: "applied",
-            latency: BTreeMap::from([("applied", ran.latencies.percentiles())]),
+            ack: latency::name(args.ack),
+            latency: ran.latencies.percentiles(),
+            data_dir: data_dir.path().display().to_string(),
+            data_dir_kept: data_dir.is_kept(),
+            holds_other_events: has_others,
+            opening: engine.recovery().map(Opening::of),
+            durability: engine.durability().map(Worth::of),
+            log_bytes,
+            bytes_per_event: (applied > 0).then(|| log_bytes as f64 / applied as f64),
+            log_file_bytes: sum(|shard| shard.wal_file_bytes),
             shards: engine.shards(),
             producers: args.producers,
             backend: if choice.backend == Backend::Uring { "uring" } else { "threads" },
@@ -111,6 +193,51 @@ impl Summary {
     }
 }
 
+impl Opening {
+    fn of(report: &RecoveryReport) -> Self {
+        Self {
+            number: report.opening,
+            created: report.created,
+            records: report.records_restored,
+            events: report.events_read,
+            seconds: (report.restore_duration + report.replay_duration).as_secs_f64(),
+            clean_shutdown: report.clean_shutdown(),
+            truncated_bytes: report.truncated_bytes(),
+        }
+    }
+}
+
+impl Worth {
+    fn of(durability: &Durability) -> Self {
+        let survives = |survives| match survives {
+            Survives::ProcessEnd => "process_end",
+            Survives::KernelPanic => "kernel_panic",
+            Survives::PowerCut => "power_cut",
+            _ => "unknown",
+        };
+        Self {
+            file_system: durability.file_system.clone(),
+            medium: match durability.medium {
+                Medium::Memory => "memory",
+                Medium::Device => "device",
+                _ => "elsewhere",
+            },
+            direct_io: durability.direct_io,
+            written_survives: survives(durability.written()),
+            durable_survives: survives(durability.durable()),
+            said: durability.to_string(),
+        }
+    }
+}
+
+/// An object with a member for each level.
+fn by_level<S: Serializer>(
+    levels: &[(&'static str, Percentiles)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(levels.iter().map(|(level, percentiles)| (level, percentiles)))
+}
+
 fn rate_asked(rate: Rate) -> Option<String> {
     match rate {
         Rate::Max => None,
@@ -135,100 +262,4 @@ fn top(engine: &Engine, input: &Input, pairs: &[Pair]) -> Vec<String> {
         lines.push(format!("{} by {label}: {}", def.name(), shown.join(", ")));
     }
     lines
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Microseconds in the unit a person would choose.
-fn spoken(us: f64) -> String {
-    match us {
-        us if us < 1e3 => format!("{us:.1} µs"),
-        us if us < 1e6 => format!("{:.2} ms", us / 1e3),
-        us => format!("{:.2} s", us / 1e6),
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "input     {}", self.input)?;
-        let (shards, backend, why) = (self.shards, self.backend, &self.backend_why);
-        writeln!(f, "engine    {shards} shard(s) on {backend} ({why}), in memory")?;
-        let (events, applied) = (grouped(self.events), grouped(self.applied));
-        write!(f, "events    {events} read, {applied} applied, {} rejected", self.rejected)?;
-        writeln!(f, ", {} bad lines", self.bad_lines)?;
-        let asked = self.rate_asked.as_deref().unwrap_or("as fast as possible");
-        write!(f, "rate      {:.2} million/s for {:.2} s", self.rate / 1e6, self.seconds)?;
-        writeln!(f, " ({} producer(s), {asked})", self.producers)?;
-        for (level, p) in &self.latency {
-            let from = if self.rate_asked.is_some() { "intended time" } else { "offer" };
-            write!(f, "latency   {from} to {level}: p50 {}", spoken(p.p50_us))?;
-            write!(f, ", p99 {}, p99.9 {}", spoken(p.p99_us), spoken(p.p999_us))?;
-            writeln!(f, ", max {}", spoken(p.max_us))?;
-        }
-        if self.saturated {
-            let why =
-                if self.rate_asked.is_some() { ": latencies include the backlog" } else { "" };
-            writeln!(f, "          rings were full at times{why}")?;
-        }
-        let (entities, pairs) = (grouped(self.entities as u64), grouped(self.pairs as u64));
-        write!(f, "state     {entities} entities, {pairs} pairs of entity and signal, ")?;
-        writeln!(f, "{} KiB", grouped(self.memory_bytes / 1024))?;
-        let as_of = i64::try_from(self.as_of)
-            .ok()
-            .map(|ns| jiff::Timestamp::from_nanosecond(i128::from(ns)));
-        match as_of {
-            Some(Ok(as_of)) => writeln!(f, "as of     {as_of}")?,
-            _ => writeln!(f, "as of     {} ns", self.as_of)?,
-        }
-        if self.clamped > 0 {
-            let clamped = grouped(self.clamped as u64);
-            writeln!(f, "          {clamped} pairs have later events: read as of their last one")?;
-        }
-        for line in &self.top {
-            writeln!(f, "top       {line}")?;
-        }
-        let Some(verified) = &self.verified else { return Ok(()) };
-        let (scores, exact) = (grouped(verified.scores as u64), grouped(verified.exact as u64));
-        let (again, places) = (grouped(verified.again as u64), grouped(verified.places as u64));
-        write!(
-            f,
-            "verified  {scores} scores, {exact} counts and times against the reference model; "
-        )?;
-        writeln!(f, "{again} numbers again by other reads; {places} places in rankings")?;
-        if verified.difference_count == 0 {
-            writeln!(f, "          all equal (scores to {:.0e})", verified.largest_difference)?;
-        } else {
-            writeln!(f, "          {} DIFFERENCES", verified.difference_count)?;
-            for difference in &verified.differences {
-                writeln!(f, "          {difference}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(654_692), "654,692");
-        assert_eq!(grouped(1_000_000), "1,000,000");
-        assert_eq!(spoken(999.94), "999.9 µs");
-        assert_eq!(spoken(1500.0), "1.50 ms");
-        assert_eq!(spoken(2.5e6), "2.50 s");
-    }
 }

@@ -92,7 +92,11 @@ impl TraceHead {
 
 /// The digest in the name of a source: the first half of the BLAKE3 of `bytes`, in hexadecimal.
 pub(crate) fn short_digest(bytes: &[u8]) -> String {
-    let digest = blake3::hash(bytes);
+    hex_digest(&blake3::hash(bytes))
+}
+
+/// The first half of `digest`, in hexadecimal.
+pub(crate) fn hex_digest(digest: &blake3::Hash) -> String {
     let mut text = String::with_capacity(2 * SOURCE_DIGEST_BYTES);
     for byte in &digest.as_bytes()[..SOURCE_DIGEST_BYTES] {
         // Writing to a string does not fail.

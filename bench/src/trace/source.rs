@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
+use super::TraceContent;
+
 /// The trace bundled with the program, as error messages name it.
 pub const BUNDLED_NAME: &str = "nycflights13.csv.zst";
 /// The schema of the bundled trace, in TOML.
@@ -21,6 +23,11 @@ pub(crate) type Source = Box<dyn Read + Send>;
 pub(crate) fn open(path: &Path) -> io::Result<(Source, bool)> {
     let is_named_zstd = path.extension().is_some_and(|ending| ending == "zst");
     decompressed(File::open(path)?, is_named_zstd)
+}
+
+/// All bytes of the bundled trace, as they are stored.
+pub(crate) fn bundled_content() -> TraceContent {
+    TraceContent::of_bytes(BUNDLED_TRACE)
 }
 
 /// The text of the bundled trace.

@@ -1,0 +1,112 @@
+//! Where a replay begins: what its store holds of the trace already, and of anything else.
+//!
+//! Promises: a store that holds part of the trace is gone on with behind it, or refused with the
+//! reason, before anything is recorded. Each recorder has a source of its own, so that the offsets
+//! of each rise.
+
+use super::args::ReplayArgs;
+use super::identity::{Identity, Kinship, of_source, source_name};
+use crate::fault::Fault;
+use ebbtide::{Engine, SourceError, SourceProducer, Timestamp};
+
+/// The sources of a replay, opened.
+pub(super) struct Resumed {
+    /// One for each recorder.
+    pub(super) producers: Vec<SourceProducer>,
+    /// By recorder, the line up to which all its events are there.
+    pub(super) offsets: Vec<u64>,
+    /// Whether the store holds events that are not of this trace.
+    pub(super) has_others: bool,
+}
+
+/// Opens the sources of the trace that `identity` names.
+///
+/// # Errors
+///
+/// If the store holds what cannot be gone on with.
+pub(super) fn open(
+    args: &ReplayArgs,
+    engine: &Engine,
+    identity: &Identity,
+) -> Result<Resumed, Fault> {
+    let held = Held::of(args, engine, identity)?;
+    if held.has_others && args.verifies() {
+        let way = if args.is_bundled() { "" } else { ", or leave out --verify" };
+        return Err(Fault::input(format!(
+            "the store {} holds other events beside this trace, so its answers cannot be \
+             verified; replay into an empty directory{way}",
+            place(args)
+        )));
+    }
+    let name = held.name.unwrap_or_else(|| identity.name());
+    let open = |index| engine.producer_for(&source_name(&name, index, args.producers));
+    let producers: Vec<_> = (0..args.producers).map(open).collect::<Result<_, _>>()?;
+    let offsets = producers.iter().map(SourceProducer::resume_offset).collect();
+    Ok(Resumed { producers, offsets, has_others: held.has_others })
+}
+
+/// What a store holds.
+struct Held {
+    /// The name under which this trace was begun, if it was.
+    name: Option<String>,
+    has_others: bool,
+}
+
+impl Held {
+    fn of(args: &ReplayArgs, engine: &Engine, identity: &Identity) -> Result<Self, Fault> {
+        let sources = engine.sources().map_err(Fault::environment)?;
+        let (mut name, mut has_others) = (None, false);
+        for (source, _) in &sources {
+            let Some((trace, producers)) = of_source(source) else {
+                has_others = true;
+                continue;
+            };
+            match identity.kinship(trace)? {
+                Kinship::Other => has_others = true,
+                Kinship::Alike => return Err(alike(args)),
+                Kinship::Same if producers != args.producers => {
+                    return Err(other_producers(args, producers));
+                }
+                Kinship::Same => name = Some(trace.to_owned()),
+            }
+        }
+        if sources.is_empty() {
+            let is_empty = |local: &ebbtide::LocalShard<'_>| local.pairs(Timestamp(0)).count() == 0;
+            let empty = engine.on_every_shard(is_empty).map_err(Fault::environment)?;
+            has_others = empty.contains(&false);
+        }
+        Ok(Self { name, has_others })
+    }
+}
+
+/// The store, as messages name it.
+fn place(args: &ReplayArgs) -> String {
+    args.data_dir.as_ref().map_or_else(String::new, |path| path.display().to_string())
+}
+
+fn alike(args: &ReplayArgs) -> Fault {
+    Fault::input(format!(
+        "the store {} holds a trace that begins like this one and goes on otherwise: lines were \
+         changed, or it was compressed or piped; give the trace as it was, or replay this one \
+         into an empty directory",
+        place(args)
+    ))
+}
+
+fn other_producers(args: &ReplayArgs, begun_with: u16) -> Fault {
+    Fault::input(format!(
+        "the store {} was begun with --producers {begun_with}, not {}: say --producers \
+         {begun_with} to go on, or replay into an empty directory",
+        place(args),
+        args.producers
+    ))
+}
+
+impl From<SourceError> for Fault {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Name(_) | SourceError::Refused(_) => Self::input(error),
+            _ => Self::environment(error),
+        }
+    }
+}
