@@ -249,7 +249,11 @@ fn of_checkpoint(held: &CheckpointVerified) -> String {
 
 fn of_log(log: &LogVerified) -> String {
     if !log.whole {
-        return format!("{} before it is damaged", count(log.frames, "frame"));
+        return format!(
+            "DAMAGED; {} in {} can be read",
+            count(log.events, "event"),
+            count(log.frames, "frame")
+        );
     }
     let mut text = format!(
         "{} and {} in {} of {}",

@@ -12,6 +12,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ pub struct Threads {
     directory: PathBuf,
     direct: bool,
     writable: bool,
+    /// Which segments are listed.
+    segments: RangeInclusive<u64>,
 }
 
 impl Threads {
@@ -39,7 +42,8 @@ impl Threads {
     pub fn open(directory: &Path) -> io::Result<Self> {
         directory::ensure(directory)?;
         let direct = takes_direct(directory)?;
-        Ok(Self { directory: directory.to_owned(), direct, writable: true })
+        let segments = 0..=u64::MAX;
+        Ok(Self { directory: directory.to_owned(), direct, writable: true, segments })
     }
 
     /// The storage in a directory that must exist, for looking only: nothing is written, and
@@ -53,7 +57,14 @@ impl Threads {
             let text = format!("{} is not a directory of its own", directory.display());
             return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
         }
-        Ok(Self { directory: directory.to_owned(), direct: false, writable: false })
+        let segments = 0..=u64::MAX;
+        Ok(Self { directory: directory.to_owned(), direct: false, writable: false, segments })
+    }
+
+    /// The same storage with these segments only, for looking behind damage.
+    #[must_use]
+    pub fn only(self, segments: RangeInclusive<u64>) -> Self {
+        Self { segments, ..self }
     }
 
     /// Whether writes go past the page cache. Where they do not (tmpfs, some network and overlay
@@ -91,7 +102,13 @@ impl Storage for Threads {
     type File = File;
 
     async fn list(&self) -> io::Result<(Vec<Listed>, usize)> {
-        directory::list(&self.directory)
+        let (mut listed, strangers) = directory::list(&self.directory)?;
+        let is_wanted = |file: &Listed| match file.name {
+            FileName::Segment(seq) => self.segments.contains(&seq),
+            FileName::Spare(_) | FileName::Temp(_) => true,
+        };
+        listed.retain(is_wanted);
+        Ok((listed, strangers))
     }
 
     async fn create(&self, name: FileName) -> io::Result<File> {
@@ -212,6 +229,7 @@ mod tests {
         ready(storage.write_at(&file, 0, &AlignedBuf::zeroed(BLOCK_BYTES))).unwrap();
 
         let looking = Threads::open_existing(home.path()).unwrap();
+        assert_eq!(ready(looking.clone().only(2..=9).list()).unwrap(), (vec![], 0));
         let file = ready(looking.open(name)).unwrap();
         let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
         assert_eq!(ready(looking.read_at(&file, 0, &mut block)).unwrap(), BLOCK_BYTES);

@@ -1,10 +1,15 @@
 //! Every frame of every log, also of what a checkpoint covers.
 //!
-//! Promises: each log is read to its end or to its first damage, whatever the others hold; what a
-//! frame holds is decoded too.
+//! ```text
+//! segments  1 2 3 4 5 6      damage in 3: told;  then 4 5 6 as if the log began there
+//!           1 2 3 4 5 6      no header in 3: told;  then 1 2 and 4 5 6
+//! ```
+//!
+//! Promises: each segment is read to its end or to its first damage, whatever the others hold;
+//! what a frame holds is decoded too.
 //! Not here: what the events amount to (`compare`).
 
-use super::{Finding, Verification, VerifyStep, log_numbers};
+use super::{FINDINGS_MAX, Finding, Verification, VerifyStep, log_numbers};
 use crate::StoreError;
 use crate::store::StoreFiles;
 use crate::store::files::failed;
@@ -17,6 +22,7 @@ use ebbtide_wal::{
     Batch, FrameSeen, LogIdentity, Lsn, RecoverError, RecoveryReport, ReplayOptions, ReplaySink,
     SinkError, UnsealedSeen, ready, replay_with,
 };
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// What was read of a log.
@@ -25,11 +31,11 @@ use std::path::Path;
 pub struct LogVerified {
     /// Which.
     pub number: u32,
-    /// Whether it was read to its end. If not, a finding says why.
+    /// Whether all of it could be read. If not, findings say what could not.
     pub whole: bool,
     /// Segments; not known of a log that is damaged.
     pub segments: u64,
-    /// Frames that are whole, up to the damage if there is some.
+    /// Frames that are whole.
     pub frames: u64,
     /// Events in them.
     pub events: u64,
@@ -67,14 +73,14 @@ pub(super) fn verify(
         let path = files.log(number);
         let identity = LogIdentity { store: manifest.store, shard: number };
         let mut log = Reading::of(number, covered);
-        let read = log.read(&path, identity);
-        let outcome = read.map_err(|source| StoreError::Log { path: path.clone(), source });
-        let report = found.judge(outcome)?;
-        if let Some(report) = report {
-            log.end(&report, &path)?;
+        for source in log.read_past_damage(&path, identity) {
+            found.judge(Err::<(), _>(StoreError::Log { path: path.clone(), source }))?;
+        }
+        if let Some(report) = log.report {
             if meta.is_some() && covered.is_none() && log.saw_events {
                 found.note(StoreError::UnknownLog { path: path.clone() });
             }
+            log.end(&report, &path)?;
             log.judge(&report, files, found);
         }
         found.logs.push(log.log);
@@ -86,6 +92,8 @@ pub(super) fn verify(
 struct Reading {
     log: LogVerified,
     saw_events: bool,
+    /// What the end says, if nothing is wrong.
+    report: Option<RecoveryReport>,
     /// The last record so far.
     last: Lsn,
     unsealed: Vec<(UnsealedSeen, Lsn)>,
@@ -94,28 +102,60 @@ struct Reading {
 impl Reading {
     fn of(number: u32, covered: Option<Lsn>) -> Self {
         let log = LogVerified { number, covered, ..LogVerified::default() };
-        Self { log, saw_events: false, last: Lsn::NONE, unsealed: Vec::new() }
+        Self { log, saw_events: false, report: None, last: Lsn::NONE, unsealed: Vec::new() }
     }
 
-    fn read(&mut self, path: &Path, identity: LogIdentity) -> Result<RecoveryReport, RecoverError> {
-        let listed = self.log.covered.is_some();
-        let restored = self.log.covered.unwrap_or(Lsn::NONE);
-        let options = ReplayOptions { restored, read_covered: true, must_exist: listed };
-        match self.read_once(path, identity, options) {
-            // Without a checkpoint at hand nothing says where the log has to begin.
-            Err(RecoverError::BeginsTooLate { begins_after, .. }) if !listed => {
+    /// Reads all that can be read, and gives what is wrong. The report is there if nothing is.
+    fn read_past_damage(&mut self, path: &Path, identity: LogIdentity) -> Vec<RecoverError> {
+        let (mut parts, mut wrong) = (vec![0..=u64::MAX], Vec::new());
+        while let Some(part) = parts.pop().filter(|_| wrong.len() < FINDINGS_MAX) {
+            let (first, last) = part.clone().into_inner();
+            let frames = self.log.frames;
+            let error = match self.read(path, identity, part) {
+                Ok(report) => {
+                    self.report = wrong.is_empty().then_some(report);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            // What lies behind a part was told before, and there may be nothing.
+            let is_rest = first > 0 || last < u64::MAX;
+            let is_told = error.segment().is_some_and(|seq| seq > last);
+            if is_rest && (is_told || matches!(error, RecoverError::Gone)) {
+                continue;
+            }
+            parts.extend(rest(&error, first..=last, frames == self.log.frames));
+            wrong.push(error);
+        }
+        wrong
+    }
+
+    /// Reads some segments as if they were all.
+    fn read(
+        &mut self,
+        path: &Path,
+        identity: LogIdentity,
+        part: RangeInclusive<u64>,
+    ) -> Result<RecoveryReport, RecoverError> {
+        let must_exist = part == (0..=u64::MAX) && self.log.covered.is_some();
+        // The checkpoint vouches for the end of the log, and for where it begins.
+        let covered = self.log.covered.filter(|_| *part.end() == u64::MAX);
+        let restored = covered.unwrap_or(Lsn::NONE);
+        let options = ReplayOptions { restored, read_covered: true, must_exist };
+        match self.read_as(path, identity, (part.clone(), options)) {
+            Err(RecoverError::BeginsTooLate { begins_after, .. }) if !must_exist => {
                 let options = ReplayOptions { restored: begins_after, ..options };
-                self.read_once(path, identity, options)
+                self.read_as(path, identity, (part, options))
             }
             read => read,
         }
     }
 
-    fn read_once(
+    fn read_as(
         &mut self,
         path: &Path,
         identity: LogIdentity,
-        options: ReplayOptions,
+        (part, options): (RangeInclusive<u64>, ReplayOptions),
     ) -> Result<RecoveryReport, RecoverError> {
         if !path.exists() {
             return Err(RecoverError::Gone);
@@ -123,7 +163,7 @@ impl Reading {
         let storage = Threads::open_existing(path).map_err(|cause| {
             RecoverError::Io(ebbtide_wal::IoFault::directory(ebbtide_wal::Step::List, &cause))
         })?;
-        let replayed = ready(replay_with(&storage, identity, options, self))?;
+        let replayed = ready(replay_with(&storage.only(part), identity, options, self))?;
         Ok(replayed.report)
     }
 
@@ -166,6 +206,23 @@ impl Reading {
             }
         }
     }
+}
+
+/// The parts that an error left unread; `at_once` if no frame was read before it.
+fn rest(
+    error: &RecoverError,
+    part: RangeInclusive<u64>,
+    at_once: bool,
+) -> Vec<RangeInclusive<u64>> {
+    let (first, last) = part.into_inner();
+    let Some(seq) = error.segment() else {
+        // All segments, counted from 1, without asking again where the log may begin.
+        let late = matches!(error, RecoverError::BeginsTooLate { .. }) && first == 0;
+        return if late { vec![1..=last] } else { Vec::new() };
+    };
+    // All headers are read first, so one that is no header keeps the others from being read.
+    let before = (at_once && seq > first).then(|| first..=seq - 1);
+    before.into_iter().chain((seq < last).then(|| seq + 1..=last)).collect()
 }
 
 impl ReplaySink for Reading {
