@@ -244,7 +244,15 @@ impl Opened {
         if !readable || files::check_private(&files.checkpoint(), true).is_err() {
             return Ok(None);
         }
-        let Some(copy) = found.judge(CheckpointCopy::open(files))? else { return Ok(None) };
+        let copy = match CheckpointCopy::open(files) {
+            // Whatever keeps a database from opening whose files are known to have changed.
+            Err(error @ StoreError::Storage { .. }) if !found.is_whole() => {
+                found.note(error);
+                None
+            }
+            opened => found.judge(opened)?,
+        };
+        let Some(copy) = copy else { return Ok(None) };
         let mut held = CheckpointVerified { sealed, bytes: copy.bytes(), ..Default::default() };
         let meta = found.judge(open::known_meta(copy.storage(), files, manifest))?;
         let Some(meta) = meta else { return Ok(None) };
@@ -326,3 +334,6 @@ fn log_numbers(
     let all = covered.iter().map(|&(log, _)| log).chain(present);
     Ok(all.filter(|log| !leaving.contains(log)).collect())
 }
+
+#[cfg(test)]
+mod tests;

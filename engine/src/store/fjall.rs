@@ -173,9 +173,11 @@ fn kind_of(error: &fjall::Error) -> StorageErrorKind {
                 io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded
                 | io::ErrorKind::FileTooLarge => StorageErrorKind::OutOfSpace,
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                    StorageErrorKind::Damaged
-                }
+                // A place or a file that is not there, by what its files say of each other.
+                io::ErrorKind::InvalidData
+                | io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::NotFound => StorageErrorKind::Damaged,
                 _ => StorageErrorKind::Io,
             }
         }
