@@ -21,6 +21,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Pairs between the one that is restored and the one whose memory is asked for.
+const FETCH_AHEAD: usize = 16;
+
 /// An event as the log gives it again.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayedEvent {
@@ -88,6 +91,21 @@ impl Recovering {
         }
         self.counts.pairs_restored += 1;
         self.ledger.restore(pair)
+    }
+
+    /// Takes in pairs as [`Recovering::restore`] does, and asks for the memory of those ahead.
+    ///
+    /// # Errors
+    ///
+    /// That of the first pair whose record does not fit the schema.
+    pub fn restore_all(&mut self, pairs: &[(RestoredPair, bool)]) -> Result<(), RecordFault> {
+        for (at, (pair, is_ahead)) in pairs.iter().enumerate() {
+            if let Some((ahead, _)) = pairs.get(at + FETCH_AHEAD) {
+                self.ledger.fetch(ahead);
+            }
+            self.restore(pair, *is_ahead)?;
+        }
+        Ok(())
     }
 
     /// Takes in a remembered id of the checkpoint.

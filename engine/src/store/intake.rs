@@ -59,10 +59,7 @@ impl ShardParts {
         for part in self.0 {
             match part {
                 Part::Pairs(pairs) => {
-                    for (pair, is_ahead) in &pairs {
-                        let restored = recovering.restore(pair, *is_ahead);
-                        restored.map_err(|fault| fault.to_string())?;
-                    }
+                    recovering.restore_all(&pairs).map_err(|fault| fault.to_string())?;
                 }
                 Part::Ids(ids) => {
                     for (hash, key) in ids {

@@ -130,6 +130,14 @@ impl Materializer for SignalLedger {
 }
 
 impl SignalLedger {
+    /// Asks for the memory in which a pair will be restored.
+    pub(crate) fn fetch(&self, pair: &RestoredPair) {
+        let &RestoredPair { entity, hash, signal, ref record, .. } = pair;
+        let time = Timestamp(record.last_update);
+        let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
+        self.tables[self.table_of(&place)].fetch(&place);
+    }
+
     /// Puts the record of a slot's pair in the chunk, and its digest in the slot.
     fn write_out(&mut self, (table, slot): (usize, usize), numbers: &[u8], chunk: &mut Chunk) {
         let state = self.tables[table].at_mut(slot);

@@ -85,9 +85,11 @@ impl Heads {
         Self { minute: self.minute.max(other.minute), hour: self.hour.max(other.hour) }
     }
 
-    /// Every bucket: its ring, and how many before the last it is.
-    fn buckets() -> impl Iterator<Item = (Ring, usize)> {
-        [MINUTES, HOURS].into_iter().flat_map(|ring| (0..ring.count()).map(move |ago| (ring, ago)))
+    /// The bucket at a position: its ring, and how many before the last it is.
+    fn bucket(self, position: usize) -> (Ring, usize) {
+        let ring = if position < MINUTES.count() { MINUTES } else { HOURS };
+        let last = self.position(ring, 0);
+        (ring, if position > last { last + ring.count() - position } else { last - position })
     }
 
     /// The position of a bucket so many before the last.

@@ -93,11 +93,11 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         if counts.iter().filter(|&&count| count > 0).count() + 1 >= ROOM {
             return None;
         }
-        for (ring, ago) in Heads::buckets() {
-            let count = counts[heads.position(ring, ago)];
+        for (position, &count) in counts.iter().enumerate() {
             if count == 0 {
                 continue;
             }
+            let (ring, ago) = heads.bucket(position);
             if count >= u32::from(u8::MAX) {
                 return None;
             }
@@ -149,10 +149,18 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
 
     fn counts(&self, heads: Heads) -> Counts {
         let mut counts = [0; BUCKETS];
-        for (ring, ago) in Heads::buckets().filter(|&(ring, ago)| self.is_used(ring, ago)) {
-            let newer = self.used(ring, ago);
-            let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
-            counts[heads.position(ring, ago)] = u32::from(self.counts[place]);
+        for ring in [MINUTES, HOURS] {
+            let mut newer = 0;
+            for (i, &word) in self.words(ring).iter().enumerate() {
+                let mut left = word;
+                while left != 0 {
+                    let ago = 64 * i + left.trailing_zeros() as usize;
+                    let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+                    counts[heads.position(ring, ago)] = u32::from(self.counts[place]);
+                    newer += 1;
+                    left &= left - 1;
+                }
+            }
         }
         counts
     }
