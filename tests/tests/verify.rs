@@ -224,6 +224,27 @@ fn a_changed_bit_anywhere_in_a_closed_store_is_found_and_named() {
 }
 
 #[test]
+fn a_seal_that_was_changed_is_mended_by_a_checkpoint_as_the_message_says() {
+    let (_folder, store) = frozen_store("closed");
+    let segments = files(&store.join("log/0000"));
+    for file in &segments[..segments.len() - 1] {
+        let mut bytes = fs::read(file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(file, bytes).unwrap();
+    }
+    let found = verified(&store);
+    assert_eq!(found.findings_count, segments.len() as u64 - 1);
+    for finding in &found.findings {
+        assert_eq!(finding.code(), "log-seal-damaged", "{finding}");
+        assert!(finding.to_string().contains("take a checkpoint"), "{finding}");
+    }
+    let engine = frozen::builder(&store, 1).open().unwrap();
+    engine.checkpoint().unwrap();
+    engine.close(PATIENCE).unwrap();
+    assert_whole(&store);
+}
+
+#[test]
 fn everything_that_is_damaged_is_named_at_once() {
     let (_folder, store) = frozen_store("closed");
     let log = store.join("log/0000");

@@ -59,8 +59,9 @@ pub enum Finding {
     },
     /// A segment lost its seal after its log was closed. No record is concerned.
     #[error(
-        "{} has {bytes} bytes at offset {offset} that are no seal; no record is lost: open and \
-         close the store to have it sealed again, and see to the device", .path.display()
+        "{} has {bytes} bytes at offset {offset} that are no seal; no record is lost: open the \
+         store, take a checkpoint and close it to have it mended, and see to the device",
+        .path.display()
     )]
     SealOfSegment {
         /// The segment's file.
