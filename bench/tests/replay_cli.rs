@@ -1,100 +1,16 @@
 //! `ebbtide-bench replay` as its users call it: exit codes, messages, dumps, summaries. Numbers are
 //! compared with plain formulas written out here.
 
+mod call;
+
+use call::{Bench, Ended, HOUR_NS, MINUTE_NS, START_NS, many_events};
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use serde_json::Value;
-use tempfile::TempDir;
-
-const SCHEMA: &str = r#"
-    [signals.view]
-    half_lives = ["1h", "24h", "7d"]
-    windows = ["1h", "24h"]
-    velocity = true
-
-    [signals.buy]
-    half_lives = ["30d"]
-"#;
-/// 2024-01-01T00:00:00Z, the first instant of its minute, hour and day.
-const START_NS: u64 = 1_704_067_200_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-const MINUTE_NS: u64 = 60 * SECOND_NS;
-const HOUR_NS: u64 = 60 * MINUTE_NS;
-
-/// What a call returned and printed.
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Ended {
-    /// The call failed with `code` and one readable message, which holds each of `told`.
-    #[track_caller]
-    fn failed(&self, code: i32, told: &[&str]) {
-        let Self { out, err, .. } = self;
-        assert_eq!(self.code, code, "{out}{err}");
-        assert!(err.starts_with("error: "), "{err}");
-        assert!(told.iter().all(|told| err.contains(told)), "{told:?} in {err}");
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
-        assert_eq!(self.out.lines().count(), 1, "{}", self.out);
-        serde_json::from_str(&self.out).expect("one JSON object")
-    }
-}
-
-/// A folder with a schema, in which the program is called.
-struct Bench(TempDir);
-
-impl Bench {
-    fn new() -> Self {
-        let bench = Self(tempfile::tempdir().expect("a temporary folder can be had"));
-        bench.write("s.toml", SCHEMA);
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("a temporary folder is writable");
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
-    fn call<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide-bench"));
-        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
-        let output = command.output().expect("cargo built it");
-        let text = |bytes| String::from_utf8(bytes).expect("it prints UTF-8");
-        let (out, err) = (text(output.stdout), text(output.stderr));
-        assert!(!err.contains("panicked"), "{err}");
-        Ended { code: output.status.code().expect("it ends by itself"), out, err }
-    }
-
-    /// `replay --schema s.toml` and the words of `rest`.
-    fn replay(&self, rest: &str) -> Ended {
-        self.call("replay --schema s.toml".split(' ').chain(rest.split_whitespace()))
-    }
-
-    /// The dump of `t.csv`, line by line.
-    fn dump(&self, rest: &str) -> Vec<String> {
-        let ended = self.replay(&format!("--trace t.csv --dump d.jsonl {rest}"));
-        assert_eq!(ended.code, 0, "{}", ended.err);
-        self.read("d.jsonl").lines().map(str::to_owned).collect()
-    }
-}
 
 /// A trace of `(time, entity, signal, weight)`.
 fn trace<W: std::fmt::Display>(events: &[(u64, &str, &str, W)]) -> String {
@@ -105,17 +21,8 @@ fn trace<W: std::fmt::Display>(events: &[(u64, &str, &str, W)]) -> String {
     text
 }
 
-/// `count` events of some entities, one in seven of them late.
-fn many_events(count: u64) -> String {
-    let mut text = "timestamp,entity,signal,weight\n".to_owned();
-    for n in 0..count {
-        let late = if n % 7 == 0 { 90 * MINUTE_NS } else { 0 };
-        let time = START_NS + 2 * HOUR_NS + n * 3 * SECOND_NS - late;
-        let signal = if n % 3 == 0 { "buy" } else { "view" };
-        let (entity, weight) = (n * 31 % 97, (n % 11) as f64 * 0.375);
-        writeln!(text, "{time},user-{entity},{signal},{weight}").expect("text grows");
-    }
-    text
+fn call(bench: &Bench, arguments: &[&str]) -> Ended {
+    Ended::of(bench.command(arguments).output().expect("cargo built it"))
 }
 
 #[track_caller]
@@ -396,7 +303,7 @@ fn a_wrong_call_is_told_apart_from_an_environment_that_fails() {
         assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
         assert_eq!(ended.out, "", "{rest}");
     }
-    let schema = |name| bench.call(["replay", "--trace", "t.csv", "--schema", name]);
+    let schema = |name| call(&bench, &["replay", "--trace", "t.csv", "--schema", name]);
     schema("nowhere.toml").failed(2, &["cannot read schema nowhere.toml"]);
     schema("bad.toml").failed(2, &["bad.toml", "'view' has 0 half-lives"]);
     schema("latin.toml").failed(2, &["cannot read schema latin.toml"]);
@@ -426,12 +333,12 @@ fn names_reserved_for_later_and_words_not_understood_are_usage_errors() {
         assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
     }
     for command in ["top", "simulate", "frobnicate"] {
-        bench.call([command]).failed(2, &[command]);
+        call(&bench, &[command]).failed(2, &[command]);
     }
-    bench.call(["replay", "--trace", "t.csv"]).failed(2, &["--schema"]);
+    call(&bench, &["replay", "--trace", "t.csv"]).failed(2, &["--schema"]);
     let left: Vec<_> = fs::read_dir(bench.0.path()).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(left.len(), 2, "nothing was written: {left:?}");
-    let help = bench.call(["replay", "--help"]);
+    let help = call(&bench, &["replay", "--help"]);
     assert!(help.code == 0 && help.out.contains("--trace"), "{}", help.out);
 }
 

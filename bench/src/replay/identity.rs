@@ -5,13 +5,12 @@
 //! synthetic:<digest of all keys but events>/1of2
 //! ```
 //!
-//! Promises: another trace has other names. One that has grown by lines, and one with more
-//! synthetic events, goes on under the names it began with.
+//! Promises: another trace has other names, and so has one that was changed or has grown. More
+//! synthetic events go on under the names they began with.
 
 use crate::fault::Fault;
 use crate::trace::{TraceContent, TraceHead};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a trace that was piped in has in place of its content: it is read once.
 const PIPED: &str = "piped";
@@ -25,8 +24,6 @@ pub(super) enum Identity {
         head: TraceHead,
         /// The whole of its file; `None` for a pipe.
         content: Option<TraceContent>,
-        /// Its file, if it may have grown.
-        path: Option<PathBuf>,
     },
     /// Made-up events by the name of their description.
     Synthetic(String),
@@ -35,9 +32,9 @@ pub(super) enum Identity {
 /// How a trace that a store holds is related to the one at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kinship {
-    /// It is the same, or has grown since.
+    /// It is the same.
     Same,
-    /// It begins alike and goes on otherwise.
+    /// It begins alike and goes on otherwise, or not so far.
     Alike,
     /// It has nothing to do with it.
     Other,
@@ -49,15 +46,11 @@ impl Identity {
     /// # Errors
     ///
     /// If the file cannot be read.
-    pub(super) fn of_file(
-        path: &Path,
-        head: TraceHead,
-        is_compressed: bool,
-    ) -> Result<Self, Fault> {
-        let content = TraceContent::of_file(path).map_err(|error| unreadable(path, &error))?;
-        // Where a compressed line ends cannot be told from the bytes.
-        let path = (!is_compressed).then(|| path.to_owned());
-        Ok(Self::Trace { head, content, path })
+    pub(super) fn of_file(path: &Path, head: TraceHead) -> Result<Self, Fault> {
+        let content = TraceContent::of_file(path).map_err(|error| {
+            Fault::environment(format!("cannot read trace {}: {error}", path.display()))
+        })?;
+        Ok(Self::Trace { head, content })
     }
 
     /// The beginning of the names of its sources.
@@ -73,46 +66,26 @@ impl Identity {
     }
 
     /// What a trace of this `name` is to it.
-    ///
-    /// # Errors
-    ///
-    /// If its file cannot be read.
-    pub(super) fn kinship(&self, name: &str) -> Result<Kinship, Fault> {
+    #[must_use]
+    pub(super) fn kinship(&self, name: &str) -> Kinship {
+        if self.name() == name {
+            return Kinship::Same;
+        }
         match self {
-            Self::Synthetic(own) => Ok(if own == name { Kinship::Same } else { Kinship::Other }),
-            Self::Trace { head, content, path } => {
-                let Some((stored_head, stored_content)) = parts(name) else {
-                    return Ok(Kinship::Other);
-                };
-                if !head.is_named(stored_head) {
-                    return Ok(Kinship::Other);
-                }
-                let is_same = match (content, TraceContent::of_name(stored_content)) {
-                    (None, None) => stored_content == PIPED,
-                    (Some(own), Some(stored)) => {
-                        *own == stored || has_grown(&stored, path.as_deref())?
-                    }
-                    _ => false,
-                };
-                Ok(if is_same { Kinship::Same } else { Kinship::Alike })
+            Self::Trace { head, .. }
+                if head_in(name).is_some_and(|stored| head.is_named(stored)) =>
+            {
+                Kinship::Alike
             }
+            _ => Kinship::Other,
         }
     }
 }
 
-/// Head and content in the name of a trace's sources.
-fn parts(name: &str) -> Option<(&str, &str)> {
-    let second = name.match_indices(':').nth(2)?.0;
-    Some((&name[..second], &name[second + 1..]))
-}
-
-fn has_grown(stored: &TraceContent, path: Option<&Path>) -> Result<bool, Fault> {
-    let Some(path) = path else { return Ok(false) };
-    stored.has_grown_to(path).map_err(|error| unreadable(path, &error))
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Fault {
-    Fault::environment(format!("cannot read trace {}: {error}", path.display()))
+/// The head in the name of a trace's sources.
+fn head_in(name: &str) -> Option<&str> {
+    let third = name.match_indices(':').nth(2)?.0;
+    Some(&name[..third])
 }
 
 /// The name of the source that producer `index` of `count` records as.
@@ -143,7 +116,7 @@ mod tests {
             let path = self.0.path().join("t.csv");
             fs::write(&path, text).unwrap();
             let reader = TraceReader::open(&path, &["view"]).unwrap();
-            Identity::of_file(&path, reader.head().clone(), reader.is_compressed()).unwrap()
+            Identity::of_file(&path, reader.head().clone()).unwrap()
         }
     }
 
@@ -153,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_that_has_grown_is_the_same_and_one_with_another_line_is_not() {
+    fn a_trace_that_has_grown_or_was_changed_is_not_the_same() {
         let traces = Traces(tempfile::tempdir().unwrap());
         for count in [10, 5_000] {
             let name = traces.identity(&rows(0..count)).name();
-            let kinship = |text: &str| traces.identity(text).kinship(&name).unwrap();
+            let kinship = |text: &str| traces.identity(text).kinship(&name);
             assert_eq!(kinship(&rows(0..count)), Kinship::Same);
-            assert_eq!(kinship(&rows(0..2 * count)), Kinship::Same);
+            assert_eq!(kinship(&rows(0..2 * count)), Kinship::Alike, "it has grown");
             let last = format!("{},a,view,1\n", count - 1);
             let mended = rows(0..count).replace(&last, "7,a,view,1\n");
             let expected = if count > 1_024 { Kinship::Alike } else { Kinship::Other };
@@ -173,10 +146,10 @@ mod tests {
         let traces = Traces(tempfile::tempdir().unwrap());
         let file = traces.identity(&rows(0..10));
         let Identity::Trace { head, .. } = traces.identity(&rows(0..10)) else { panic!("a trace") };
-        let pipe = Identity::Trace { head, content: None, path: None };
-        assert_eq!(pipe.kinship(&pipe.name()).unwrap(), Kinship::Same);
-        assert_eq!(pipe.kinship(&file.name()).unwrap(), Kinship::Alike);
-        assert_eq!(file.kinship(&pipe.name()).unwrap(), Kinship::Alike);
+        let pipe = Identity::Trace { head, content: None };
+        assert_eq!(pipe.kinship(&pipe.name()), Kinship::Same);
+        assert_eq!(pipe.kinship(&file.name()), Kinship::Alike);
+        assert_eq!(file.kinship(&pipe.name()), Kinship::Alike);
     }
 
     #[test]
@@ -190,7 +163,7 @@ mod tests {
             assert_eq!(of_source(other), None, "{other}");
         }
         let synthetic = Identity::Synthetic("synthetic:00".into());
-        assert_eq!(synthetic.kinship("synthetic:00").unwrap(), Kinship::Same);
-        assert_eq!(synthetic.kinship(&name).unwrap(), Kinship::Other);
+        assert_eq!(synthetic.kinship("synthetic:00"), Kinship::Same);
+        assert_eq!(synthetic.kinship(&name), Kinship::Other);
     }
 }

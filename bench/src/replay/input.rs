@@ -105,12 +105,12 @@ fn open_source(args: &ReplayArgs, signals: &[String]) -> Result<(Source, String,
     }
     if let Some(path) = &args.trace {
         let reader = TraceReader::open(path, signals)?;
-        let identity = Identity::of_file(path, reader.head().clone(), reader.is_compressed())?;
+        let identity = Identity::of_file(path, reader.head().clone())?;
         return Ok((Source::Trace(Box::new(reader)), path.display().to_string(), identity));
     }
     let reader = TraceReader::bundled(signals)?;
     let (head, content) = (reader.head().clone(), Some(bundled_content()));
-    let identity = Identity::Trace { head, content, path: None };
+    let identity = Identity::Trace { head, content };
     let title = "every New York departure of 2013 (bundled trace)".to_owned();
     Ok((Source::Trace(Box::new(reader)), title, identity))
 }

@@ -156,25 +156,42 @@ impl OpenEvents {
         latencies: &mut Latencies,
     ) {
         for lane in &mut self.shards {
-            for (place, &(ack, _)) in self.levels.iter().enumerate() {
-                let reached = &mut lane.reached[place];
-                let has = |&&(ticket, _): &&(Ticket, Duration)| producer.is_acked(ticket, ack);
-                let mut more = lane.events.range(*reached..).take_while(has).peekable();
-                if more.peek().is_none() {
-                    continue;
-                }
-                let now = now();
-                for &(_, from) in more {
-                    *reached += 1;
+            let reached = lane.look(self.levels, producer);
+            if reached == lane.reached {
+                continue;
+            }
+            let now = now();
+            for (place, &to) in reached.iter().enumerate() {
+                for &(_, from) in lane.events.range(lane.reached[place]..to) {
                     latencies.record(place, now.saturating_sub(from));
                 }
             }
+            lane.reached = reached;
             lane.forget(self.levels.len());
         }
     }
 }
 
 impl OpenLane {
+    /// How many have reached each of `levels` by now. The last level is looked at first: what has
+    /// come so far has come past the others, also if those move on between two looks.
+    fn look(
+        &self,
+        levels: &[(Ack, &'static str)],
+        producer: &SourceProducer,
+    ) -> [usize; LEVELS.len()] {
+        let mut reached = self.reached;
+        let mut further = 0;
+        for (place, &(ack, _)) in levels.iter().enumerate().rev() {
+            let known = further.max(reached[place]);
+            let more = self.events.range(known..);
+            let more = more.take_while(|&&(ticket, _)| producer.is_acked(ticket, ack)).count();
+            further = known + more;
+            reached[place] = further;
+        }
+        reached
+    }
+
     /// Lets go of those that have come as far as the last of `levels`.
     fn forget(&mut self, levels: usize) {
         let done = self.reached[levels - 1];

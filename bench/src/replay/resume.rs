@@ -29,8 +29,8 @@ pub(super) fn open(
     engine: &Engine,
     identity: &Identity,
 ) -> Result<Resumed, Fault> {
-    let held = Held::of(args, engine, identity)?;
-    if held.has_others && args.verifies() {
+    let has_others = has_others(args, engine, identity)?;
+    if has_others && args.verifies() {
         let way = if args.is_bundled() { "" } else { ", or leave out --verify" };
         return Err(Fault::input(format!(
             "the store {} holds other events beside this trace, so its answers cannot be \
@@ -38,45 +38,37 @@ pub(super) fn open(
             place(args)
         )));
     }
-    let name = held.name.unwrap_or_else(|| identity.name());
+    let name = identity.name();
     let open = |index| engine.producer_for(&source_name(&name, index, args.producers));
     let producers: Vec<_> = (0..args.producers).map(open).collect::<Result<_, _>>()?;
     let offsets = producers.iter().map(SourceProducer::resume_offset).collect();
-    Ok(Resumed { producers, offsets, has_others: held.has_others })
+    Ok(Resumed { producers, offsets, has_others })
 }
 
-/// What a store holds.
-struct Held {
-    /// The name under which this trace was begun, if it was.
-    name: Option<String>,
-    has_others: bool,
-}
-
-impl Held {
-    fn of(args: &ReplayArgs, engine: &Engine, identity: &Identity) -> Result<Self, Fault> {
-        let sources = engine.sources().map_err(Fault::environment)?;
-        let (mut name, mut has_others) = (None, false);
-        for (source, _) in &sources {
-            let Some((trace, producers)) = of_source(source) else {
-                has_others = true;
-                continue;
-            };
-            match identity.kinship(trace)? {
-                Kinship::Other => has_others = true,
-                Kinship::Alike => return Err(alike(args)),
-                Kinship::Same if producers != args.producers => {
-                    return Err(other_producers(args, producers));
-                }
-                Kinship::Same => name = Some(trace.to_owned()),
+/// Whether the store holds events that are not of this trace; refuses what it cannot go on with.
+fn has_others(args: &ReplayArgs, engine: &Engine, identity: &Identity) -> Result<bool, Fault> {
+    let sources = engine.sources().map_err(Fault::environment)?;
+    let mut has_others = false;
+    for (source, _) in &sources {
+        let Some((trace, producers)) = of_source(source) else {
+            has_others = true;
+            continue;
+        };
+        match identity.kinship(trace) {
+            Kinship::Other => has_others = true,
+            Kinship::Alike => return Err(alike(args)),
+            Kinship::Same if producers != args.producers => {
+                return Err(other_producers(args, producers));
             }
+            Kinship::Same => {}
         }
-        if sources.is_empty() {
-            let is_empty = |local: &ebbtide::LocalShard<'_>| local.pairs(Timestamp(0)).count() == 0;
-            let empty = engine.on_every_shard(is_empty).map_err(Fault::environment)?;
-            has_others = empty.contains(&false);
-        }
-        Ok(Self { name, has_others })
     }
+    if sources.is_empty() {
+        let is_empty = |local: &ebbtide::LocalShard<'_>| local.pairs(Timestamp(0)).count() == 0;
+        let empty = engine.on_every_shard(is_empty).map_err(Fault::environment)?;
+        has_others = empty.contains(&false);
+    }
+    Ok(has_others)
 }
 
 /// The store, as messages name it.
@@ -87,8 +79,8 @@ fn place(args: &ReplayArgs) -> String {
 fn alike(args: &ReplayArgs) -> Fault {
     Fault::input(format!(
         "the store {} holds a trace that begins like this one and goes on otherwise: lines were \
-         changed, or it was compressed or piped; give the trace as it was, or replay this one \
-         into an empty directory",
+         added or changed, or it was compressed or piped; give the trace as it was, or replay \
+         this one into an empty directory",
         place(args)
     ))
 }

@@ -191,12 +191,6 @@ impl TraceReader {
         self.rows.has_ids()
     }
 
-    /// Whether the trace is compressed.
-    #[must_use]
-    pub fn is_compressed(&self) -> bool {
-        self.is_compressed
-    }
-
     /// The last line read, from 1: an event, a bad line or neither.
     #[must_use]
     pub fn line(&self) -> u64 {
