@@ -6,6 +6,7 @@
 
 use super::copy::CheckpointCopy;
 use super::held::HeldStore;
+use super::verify::FINDINGS_MAX;
 use crate::StoreError;
 use crate::store::manifest::FORMAT;
 use crate::store::recover::LEAVING;
@@ -78,7 +79,7 @@ pub struct CheckpointContents {
     pub ids: BTreeMap<(u64, u16), (u64, u64)>,
     /// Each keyspace.
     pub keyspaces: Vec<KeyspaceContents>,
-    /// What cannot be read, or is not as it was written.
+    /// What cannot be read, or is not as it was written: the first [`FINDINGS_MAX`] records.
     pub damage: Vec<StoreError>,
 }
 
@@ -164,7 +165,9 @@ impl CheckpointContents {
         let path = files.checkpoint();
         let mut damage = Vec::new();
         survey(storage, meta, self, &mut |source| {
-            damage.push(StoreError::Checkpoint { path: path.clone(), source });
+            if damage.len() < FINDINGS_MAX {
+                damage.push(StoreError::Checkpoint { path: path.clone(), source });
+            }
         });
         self.damage = damage;
         for tag in Tag::ALL {

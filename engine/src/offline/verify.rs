@@ -256,10 +256,11 @@ impl Opened {
         let mut held = CheckpointVerified { sealed, bytes: copy.bytes(), ..Default::default() };
         let meta = found.judge(open::known_meta(copy.storage(), files, manifest))?;
         let Some(meta) = meta else { return Ok(None) };
-        let mut faults = Vec::new();
+        let mut faults = Bounded::default();
         survey(copy.storage(), &meta, &mut held, &mut |fault| faults.push(fault));
         found.checkpoint = Some(held);
-        for source in faults {
+        found.findings_count += faults.more;
+        for source in faults.first {
             found
                 .judge(Err::<(), _>(StoreError::Checkpoint { path: files.checkpoint(), source }))?;
         }
@@ -312,13 +313,36 @@ fn rebuild(
     let begins: BTreeMap<u32, Lsn> = begins.collect();
     let logged = reading.whole_from_kept_logs(&begins, &stored.sources);
     let Some(logged) = found.judge(logged)? else { return Ok(()) };
-    let mut differences = Vec::new();
+    let mut differences = Bounded::default();
     let rebuilt = compare((stored, logged), reading, &mut |finding| differences.push(finding));
-    for finding in differences {
+    found.findings_count += differences.more;
+    for finding in differences.first {
         found.note(finding);
     }
     found.rebuilt = Some(rebuilt);
     Ok(())
+}
+
+/// The first [`FINDINGS_MAX`] of many things, and how many more there were.
+struct Bounded<T> {
+    first: Vec<T>,
+    more: u64,
+}
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Self {
+        Self { first: Vec::new(), more: 0 }
+    }
+}
+
+impl<T> Bounded<T> {
+    fn push(&mut self, one: T) {
+        if self.first.len() < FINDINGS_MAX {
+            self.first.push(one);
+        } else {
+            self.more += 1;
+        }
+    }
 }
 
 /// Numbers of the logs that must be there or are, but for those that are leaving.

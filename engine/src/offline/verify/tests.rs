@@ -225,7 +225,14 @@ fn a_log_that_is_lost_or_of_another_store_and_strangers_are_told() {
 
 #[test]
 fn findings_are_bounded_and_all_counted() {
-    let store = Store(tempfile::tempdir().unwrap());
+    let store = Store::new();
+    store.tamper(|storage| {
+        for entity in (0..300).map(EntityId) {
+            storage.put(Key::Pair { entity, number: 0 }, vec![7; 40]).unwrap();
+        }
+    });
+    let found = store.verified();
+    assert_eq!((found.findings.len(), found.findings_count), (FINDINGS_MAX, 300));
     let mut found = Verification::default();
     for _ in 0..=FINDINGS_MAX {
         found.note(Finding::ManifestMissing { path: store.files().manifest() });
