@@ -26,7 +26,7 @@ const ROOM_WAIT: Duration = Duration::from_micros(50);
 /// How often the last acknowledgements are looked at.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
 /// How long a shard may take no event, or not acknowledge the last ones.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An event and when it is meant to be sent.
 #[derive(Clone, Copy, Debug)]
