@@ -288,6 +288,10 @@ fn judge(
             && !(shut && place.offset == found.file_bytes),
         remains: remains.bytes > 0,
     };
+    let damaged = |fault| {
+        let Place { offset, lsn, .. } = place;
+        RecoverError::Damaged { segment, offset, lsn, fault }
+    };
     match tail_verdict(seen) {
         TailVerdict::End | TailVerdict::CutTorn => {
             report.truncated_bytes = remains.bytes;
@@ -295,17 +299,16 @@ fn judge(
             report.clean_shutdown = shut;
             Ok(())
         }
-        TailVerdict::RefuseDamaged => Err(RecoverError::Damaged {
-            segment,
-            offset: place.offset,
-            lsn: place.lsn,
-            fault: walk.fault.unwrap_or(FrameFault::Short),
-        }),
+        TailVerdict::RefuseDamaged => Err(damaged(walk.fault.unwrap_or(FrameFault::Short))),
         TailVerdict::RefuseMissing => Err(RecoverError::Missing { segment: segment + 1 }),
-        TailVerdict::RefuseShortened => Err(RecoverError::Shortened {
-            segment,
-            bytes: found.file_bytes,
-            written_as: found.header.bytes,
+        TailVerdict::RefuseShortened => Err(match walk.fault {
+            // A log that is closed cuts its file: what is wrong is the frame, not the length.
+            Some(fault @ (FrameFault::Header | FrameFault::Payload)) => damaged(fault),
+            _ => RecoverError::Shortened {
+                segment,
+                bytes: found.file_bytes,
+                written_as: found.header.bytes,
+            },
         }),
     }
 }

@@ -92,6 +92,24 @@ fn every_byte_of_a_closed_log_is_under_a_hash() {
     assert_eq!(report.expect("whole again").loose_bytes, 0);
 }
 
+#[test]
+fn a_damaged_end_of_a_closed_log_is_named_by_its_frame_and_a_lost_one_by_the_length() {
+    let world = closed();
+    let last = *segments(&world.disk).last().expect("there are three");
+    let whole = world.disk.bytes(last);
+    let at = whole.len() as u64 - BLOCK;
+    // Behind the tag, by which a frame is known to be one of this segment.
+    for byte in [8, 40, 100, 200, BLOCK - 1] {
+        world.disk.flip(last, (at + byte) * 8);
+        let error = read(&world.disk).1.expect_err("it is damaged");
+        assert!(matches!(error, RecoverError::Damaged { segment: 3, offset, .. } if offset == at));
+        world.disk.flip(last, (at + byte) * 8);
+    }
+    world.disk.put(last, &whole[..usize::try_from(at).expect("small")]);
+    let error = read(&world.disk).1.expect_err("it is cut");
+    assert!(matches!(error, RecoverError::Shortened { segment: 3, bytes, .. } if bytes == at));
+}
+
 /// Notes the segments without a whole seal.
 #[derive(Default)]
 struct Unsealed(Vec<UnsealedSeen>);
