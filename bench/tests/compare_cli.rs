@@ -53,6 +53,17 @@ fn rows_are_measured_and_told_as_json_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_row_can_be_had_without_those_it_is_measured_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    for keys in ["durable_ack_p50", "log_bytes"] {
+        let output = compare(folder.path(), &["--only", keys]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert_eq!(told.lines().filter(|line| !line.starts_with("warning")).count(), 1, "{told}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_refused_with_what_would_be() {
     let folder = tempfile::tempdir().unwrap();
     let line = refusal(&compare(folder.path(), &["--only", "speed"]), 2);

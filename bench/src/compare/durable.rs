@@ -41,18 +41,14 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
     let engine = run.stores.with_history(&folder, schema(Decays::Three)?, history)?;
     let mut producer = engine.producer()?;
     let mut stream = Stream::new((run.effort.entities_memory, 0.0), START_NS, 12);
-    cores::on_first(|| {
-        if run.wants(&throughput) {
-            as_fast_as_it_goes(run, &mut producer, &mut stream)?;
-        }
-        if run.wants(&[LOG_BYTES]) {
-            drop(producer);
-            engines::close(&engine)?;
-            let recorded = engine.metrics().events_applied();
-            return log_bytes(run, &folder, recorded);
-        }
-        Ok(())
-    })?;
+    if run.wants(&throughput) {
+        cores::on_first(|| as_fast_as_it_goes(run, &mut producer, &mut stream))?;
+    }
+    drop(producer);
+    engines::close(&engine)?;
+    if run.wants(&[LOG_BYTES]) {
+        log_bytes(run, &folder, engine.metrics().events_applied())?;
+    }
     if !run.wants(&latency) {
         return Ok(());
     }

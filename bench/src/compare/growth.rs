@@ -1,12 +1,11 @@
 //! The worst moment of a ledger that grows from nothing, beside its usual one.
 
 use super::criteria::GROWTH_STALL;
-use super::measure::median;
+use super::measure::{core_seconds, median};
 use super::tables::{Decays, batches, ledgers};
 use super::workload::{START_NS, one_each};
 use super::{Effort, Run, cores};
 use crate::fault::Fault;
-use std::time::Instant;
 
 /// Measures the row.
 ///
@@ -19,13 +18,8 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
         run.row_of_turns(GROWTH_STALL, growths, || {
             let mut ledger = ledgers(1, Decays::Three)?.remove(0);
             let batches = batches(one_each(entities, START_NS));
-            let mut times_us: Vec<f64> = batches
-                .map(|batch| {
-                    let begun = Instant::now();
-                    ledger.apply_batch(&batch);
-                    begun.elapsed().as_secs_f64() * 1e6
-                })
-                .collect();
+            let mut times_us: Vec<f64> =
+                batches.map(|batch| core_seconds(|| ledger.apply_batch(&batch)) * 1e6).collect();
             times_us.sort_by(f64::total_cmp);
             Ok((times_us[times_us.len() - 1], median(&times_us)))
         })
