@@ -63,6 +63,12 @@ pub struct SalvageArgs {
     /// Where the new store goes; must not exist
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
+    /// The schema the store was made with, should its checkpoint not tell it any more
+    #[arg(long, value_name = "FILE.toml")]
+    pub schema: Option<PathBuf>,
+    /// Keep what sources recorded behind a gap; what is missing is then never filled
+    #[arg(long)]
+    pub keep_sourced: bool,
 }
 
 /// Reads an instant.

@@ -14,5 +14,6 @@ pub mod fault;
 pub mod inspect;
 pub mod limits;
 pub mod output;
+pub mod salvage;
 pub mod store;
 pub mod verify;

@@ -2,13 +2,14 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use ebbtide_cli::args::{BackupArgs, DumpArgs, VerifyArgs};
+use ebbtide_cli::args::{BackupArgs, DumpArgs, SalvageArgs, VerifyArgs};
 use ebbtide_cli::backup::backup;
 use ebbtide_cli::doctor::{DoctorArgs, doctor};
 use ebbtide_cli::dump::dump;
 use ebbtide_cli::fault::Fault;
 use ebbtide_cli::inspect::{InspectArgs, inspect};
 use ebbtide_cli::output::printable;
+use ebbtide_cli::salvage::salvage;
 use ebbtide_cli::verify::verify;
 use std::io::Write as _;
 use std::panic;
@@ -24,6 +25,7 @@ enum Command {
     Verify(VerifyArgs),
     Dump(DumpArgs),
     Backup(BackupArgs),
+    Salvage(SalvageArgs),
 }
 
 /// What the last panic said. A database that stops short at damaged files panics too; that is
@@ -57,6 +59,7 @@ fn run() -> Result<(), Fault> {
         Ok(Command::Verify(args)) => verify(&args),
         Ok(Command::Dump(args)) => dump(&args),
         Ok(Command::Backup(args)) => backup(&args),
+        Ok(Command::Salvage(args)) => salvage(&args),
         Err(error) if is_help(error.kind()) => error.exit(),
         Err(error) => Err(Fault::input(one_line(&error.render().to_string()))),
     }

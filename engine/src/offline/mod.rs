@@ -10,12 +10,14 @@ mod contents;
 mod copy;
 mod held;
 mod readable;
+mod salvage;
 mod state;
 mod target;
 mod verify;
 
 pub use backup::{BackedUp, BackupError, backup};
 pub use contents::{CheckpointContents, KeyspaceContents, ManifestContents, SourceContents};
+pub use salvage::{Salvage, SalvageError, SalvageOptions, TROUBLES_MAX, Trouble, salvage};
 pub use state::StoredState;
 pub use target::TargetError;
 pub use verify::{

@@ -48,6 +48,23 @@ impl Manifest {
         Ok(Self { store: StoreId(half(&bytes, 0)), key: half(&bytes, 16) })
     }
 
+    /// The identity of a new store that places its entities as this one does.
+    pub(crate) fn renewed(&self) -> Result<Self, StoreError> {
+        Ok(Self { key: self.key, ..Self::random()? })
+    }
+
+    /// The manifest whose bytes at `files` have one flipped bit, if it is no more than that.
+    pub(crate) fn mended(files: &StoreFiles) -> Option<Self> {
+        let bytes = files::read_short(&files.manifest(), MANIFEST_BYTES).ok()??;
+        let mut bytes = <[u8; MANIFEST_BYTES]>::try_from(bytes).ok()?;
+        (0..MANIFEST_BYTES * 8).find_map(|bit| {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let mended = Self::decode(&bytes).ok();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            mended
+        })
+    }
+
     /// The key entities are hashed under.
     pub(crate) fn partition_key(&self) -> PartitionKey {
         PartitionKey::new(self.key)
@@ -193,6 +210,23 @@ mod tests {
         for cut in 0..MANIFEST_BYTES {
             assert!(matches!(Manifest::decode(&bytes[..cut]), Err(Fault::Damaged(_))), "{cut}");
         }
+    }
+
+    #[test]
+    fn one_flipped_bit_is_mended_and_two_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StoreFiles::new(folder.path());
+        let written = |flipped: &[usize]| {
+            let mut bytes = manifest().encode();
+            for bit in flipped {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            files::put(&files.manifest(), &bytes).unwrap();
+            Manifest::mended(&files).map(|mended| (mended.store, mended.key))
+        };
+        let sound = Some((StoreId([1; 16]), [2; 16]));
+        assert!((0..MANIFEST_BYTES * 8).step_by(41).all(|bit| written(&[bit]) == sound));
+        assert_eq!(written(&[40, 300]), None);
     }
 
     #[test]

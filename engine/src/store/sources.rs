@@ -17,6 +17,8 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub(crate) struct SourceOffsets {
     by_id: BTreeMap<SourceId, Known>,
+    /// Partitions whose offsets rise no more; empty while all do.
+    stopped: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -65,8 +67,11 @@ impl SourceOffsets {
         source: SourceId,
         (partition, offset): (usize, u64),
     ) -> Result<(), String> {
+        let stopped = self.is_stopped(partition);
         let known = self.known(source)?;
-        known.offsets[partition] = offset.max(known.offsets[partition]);
+        if !stopped {
+            known.offsets[partition] = offset.max(known.offsets[partition]);
+        }
         Ok(())
     }
 
@@ -74,10 +79,38 @@ impl SourceOffsets {
     pub(crate) fn settle(&mut self, log: u32, owned: Range<usize>) {
         for known in self.by_id.values_mut() {
             let Some(floor) = known.floors.remove(&log) else { continue };
-            for offset in &mut known.offsets[owned.clone()] {
-                *offset = floor.max(*offset);
+            for partition in owned.clone() {
+                if !self.stopped.get(partition).is_some_and(|&stopped| stopped) {
+                    known.offsets[partition] = floor.max(known.offsets[partition]);
+                }
             }
         }
+    }
+
+    /// Events of these partitions are missing from here on, so what comes behind them says nothing
+    /// of how far a source has come there. What `logs` have reached by now holds.
+    pub(crate) fn stop(&mut self, partitions: Range<usize>, logs: &[(u32, Range<usize>)]) {
+        for (log, owned) in logs {
+            self.settle(*log, owned.clone());
+        }
+        self.stopped.resize(PARTITIONS, false);
+        self.stopped[partitions].fill(true);
+    }
+
+    /// Nothing of any source is in a partition.
+    pub(crate) fn forget(&mut self, partition: usize) {
+        self.stop(partition..partition + 1, &[]);
+        self.by_id.values_mut().for_each(|known| known.offsets[partition] = 0);
+    }
+
+    /// Whether offsets of a partition rise no more.
+    pub(crate) fn is_stopped(&self, partition: usize) -> bool {
+        self.stopped.get(partition).is_some_and(|&stopped| stopped)
+    }
+
+    /// Whether a source was introduced.
+    pub(crate) fn knows(&self, source: SourceId) -> bool {
+        self.by_id.contains_key(&source)
     }
 
     /// Every source with its offsets as runs of equal ones: first partition, offset.
@@ -143,6 +176,24 @@ mod tests {
         assert_eq!(sources.records(), [record]);
         sources.seen(ID, (50, 6)).unwrap();
         assert_eq!(runs(&sources), [(0, 5), (50, 6), (51, 5), (100, 9)]);
+    }
+
+    #[test]
+    fn a_partition_with_a_hole_keeps_the_offset_before_it() {
+        let mut sources = SourceOffsets::default();
+        sources.name(ID, "feed").unwrap();
+        sources.reached(0, ID, 10).unwrap();
+        sources.reached(1, ID, 11).unwrap();
+        sources.stop(0..2048, &[(0, 0..2048), (1, 2048..4096)]);
+        sources.reached(0, ID, 20).unwrap();
+        sources.reached(1, ID, 21).unwrap();
+        sources.seen(ID, (7, 20)).unwrap();
+        sources.settle(0, 0..2048);
+        sources.settle(1, 2048..4096);
+        assert_eq!(runs(&sources), [(0, 10), (2048, 21)]);
+        sources.forget(4000);
+        assert_eq!(runs(&sources), [(0, 10), (2048, 21), (4000, 0), (4001, 21)]);
+        assert!(sources.is_stopped(4000) && !sources.is_stopped(4001));
     }
 
     #[test]

@@ -58,7 +58,7 @@ enum Begin<'a> {
 }
 
 /// Every pair counts as not saved yet, so that a walk writes them all.
-struct Unsaved(Recovering);
+pub(crate) struct Unsaved(pub(crate) Recovering);
 
 impl Intake for Unsaved {
     fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {

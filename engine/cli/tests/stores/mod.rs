@@ -1,6 +1,7 @@
 //! Stores that tests of commands work on, and what their engines say of them.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use ebbtide::{
     Ack, Engine, EngineBuilder, EntityId, Event, LogOptions, ManualClock, Schema, SignalId,
@@ -19,7 +20,8 @@ pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// The source of numbered events.
 pub(crate) const SOURCE: &str = "clicks";
 
-const SCHEMA: &str = r#"
+/// Of all stores here.
+pub(crate) const SCHEMA: &str = r#"
     [signals.click]
     half_lives = ["1h", "24h"]
     windows = ["5min", "24h"]
