@@ -8,6 +8,7 @@ use ebbtide::{
     SourceEvent, Timestamp, dump,
 };
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,8 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTi
     all
 }
 
-/// Copies a folder as it lies there.
+/// Copies a folder as it lies there, without files that go away or get another name meanwhile, as
+/// a log's spare ones do.
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
@@ -146,7 +148,8 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         if path.is_dir() {
             copy(&path, &target);
         } else {
-            fs::copy(&path, &target).unwrap();
+            let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            assert!(fs::copy(&path, &target).map_or_else(|error| gone(&error), |_| true));
         }
     }
 }
