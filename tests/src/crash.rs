@@ -14,7 +14,6 @@ use ebbtide::{
 use ebbtide_shard::{Materializer as _, PartitionKey, RoutedEvent, SignalLedger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
-use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -114,10 +113,7 @@ pub fn copy(from: &Path, to: &Path) {
         if entry.file_type().expect("it has one").is_dir() {
             copy(&entry.path(), &target);
         } else {
-            match fs::copy(entry.path(), &target) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                copied => drop(copied.expect("a file can be copied")),
-            }
+            fs::copy(entry.path(), &target).expect("a file can be copied");
         }
     }
 }

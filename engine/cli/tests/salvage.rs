@@ -10,8 +10,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 use stores::{Home, NOW, SOURCE, builder, dump_by_engine, files, flip, make, record, segments};
 
 const EVENTS: u64 = 600;
@@ -147,8 +145,6 @@ fn a_store_that_was_killed_is_salvaged_as_the_next_opening_finds_it() {
     record(&engine, 1, 300);
     engine.checkpoint().unwrap();
     record(&engine, 301, 400);
-    // Files that are made ahead come to their names after some milliseconds; nothing tells when.
-    thread::sleep(Duration::from_millis(300));
     stores::copy(&home.store(), &home.at("killed"));
     engine.close(stores::PATIENCE).unwrap();
     let told = salvage(&home.at("killed"), &home.at("new"), &[]);

@@ -8,9 +8,9 @@ use ebbtide::{
     SourceEvent, Timestamp, dump,
 };
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -137,19 +137,23 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTi
     all
 }
 
-/// Copies a folder as it lies there, without files that go away or get another name meanwhile, as
-/// a log's spare ones do.
+/// Copies a store as it lies there, when an engine that may have it open is at rest.
 pub(crate) fn copy(from: &Path, to: &Path) {
+    // Files that are made ahead come to their names after some milliseconds; nothing tells when.
+    thread::sleep(Duration::from_millis(300));
+    copy_folder(from, to);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            copy(&path, &target);
+            copy_folder(&path, &target);
         } else {
-            let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-            assert!(fs::copy(&path, &target).map_or_else(|error| gone(&error), |_| true));
+            fs::copy(&path, &target).unwrap();
         }
     }
 }
