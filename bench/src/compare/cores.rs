@@ -11,10 +11,18 @@ pub(super) fn all() -> Vec<usize> {
 /// Runs `work` on a thread of its own that is pinned to the first core: the last is the shard's.
 /// The calling thread is left as it is, since the threads it starts later inherit its cores.
 pub(super) fn on_first<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let first = all().first().copied();
+    on(all().first().copied(), work)
+}
+
+/// The same on the last core: for a reference that does what a shard does, when no shard is busy.
+pub(super) fn on_last<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    on(all().last().copied(), work)
+}
+
+fn on<R: Send>(core: Option<usize>, work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| {
         let pinned = scope.spawn(move || {
-            pin(first);
+            pin(core);
             work()
         });
         pinned.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -1,7 +1,7 @@
 //! Rows of durable events: how many a second, how long each takes, beside the bare device.
 //!
-//! Both sides write to the same file system, in turn. The producer has the first core, the shard
-//! the last; what performs the log's I/O goes where the runtime puts it.
+//! Both sides write to the same file system, in turn, and from the same core: the last, which the
+//! shard has. The producer has the first.
 
 use super::criteria::{
     DURABLE_ACK_P50, DURABLE_OPEN_P50, DURABLE_OPEN_P99, DURABLE_THROUGHPUT, DURABLE_VS_DEVICE,
@@ -76,8 +76,8 @@ fn as_fast_as_it_goes(
         let ours = wall_seconds(|| record_durably(producer, &events))?;
         // The rival needs far more time for each event, and goes on evenly.
         let some = events.len().div_ceil(10);
-        let groups = commit_groups(&mut log, some).map_err(&failed)?;
-        let bytes = best.bytes_per_second().map_err(&failed)?;
+        let groups = cores::on_last(|| commit_groups(&mut log, some)).map_err(&failed)?;
+        let bytes = cores::on_last(|| best.bytes_per_second()).map_err(&failed)?;
         Ok([
             (millions(events.len(), ours), millions(some, groups)),
             (millions(events.len() * EVENT_BYTES, ours), bytes / 1e6),
@@ -102,7 +102,7 @@ fn one_at_a_time(run: &mut Run, producer: &mut Producer, stream: &mut Stream) ->
         let events = engines::unrouted(&stream.take(acks));
         let ours = events.iter().map(|event| durable(producer, *event));
         let ours = ours.collect::<Result<Vec<_>, _>>()?;
-        let writes = block_writes(&mut device, acks).map_err(failed(&root))?;
+        let writes = cores::on_last(|| block_writes(&mut device, acks)).map_err(failed(&root))?;
         Ok((LatenciesUs::of(&ours).at(0.5), LatenciesUs::of(&writes).at(0.5)))
     })
 }
@@ -123,7 +123,7 @@ fn at_a_rate(run: &mut Run, producer: &mut Producer, stream: &mut Stream) -> Res
     run.rows_of_turns([DURABLE_OPEN_P50, DURABLE_OPEN_P99], turns, || {
         let events = engines::unrouted(&stream.take(events));
         let ours = offer_on_schedule(producer, &events, (schedule, Ack::Durable), || false)?;
-        let writes = open_loop_writes(&mut device, schedule, events.len());
+        let writes = cores::on_last(|| open_loop_writes(&mut device, schedule, events.len()));
         let writes = LatenciesUs::of(&writes.map_err(failed(&root))?);
         Ok([0.5, 0.99].map(|part| (ours.at(part), writes.at(part))))
     })
