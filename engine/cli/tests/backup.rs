@@ -53,12 +53,7 @@ fn a_copy_holds_the_same_bytes_opens_alike_and_says_what_is_in_it() {
 #[test]
 fn a_killed_store_is_copied_as_the_next_opening_finds_it_and_goes_on() {
     let home = Home::new();
-    let engine = builder(&home.store(), 2).open().unwrap();
-    record(&engine, 1, 300);
-    engine.checkpoint().unwrap();
-    record(&engine, 301, 400);
-    stores::copy(&home.store(), &home.at("killed"));
-    engine.close(stores::PATIENCE).unwrap();
+    stores::make_killed(&home, "killed");
     let told = backup(&home.at("killed"), &home.at("copy"), &[]);
     assert!(told.done().contains("verified"), "{}", told.out);
     // Both go on from the same place, and end alike.

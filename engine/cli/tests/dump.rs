@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use stores::{Home, NOW, builder, dump_by_engine, dump_of, files, flip, make, record, segments};
+use stores::{Home, NOW, builder, dump_by_engine, files, flip, make, segments};
 
 fn dump(store: &Path, rest: &[&str]) -> Ended {
     ebbtide(["dump", "--data-dir", store.to_str().unwrap()].iter().chain(rest))
@@ -35,14 +35,8 @@ fn the_lines_are_what_an_engine_says_and_the_store_is_left_as_it_is() {
 #[test]
 fn a_store_that_was_killed_is_dumped_as_the_next_opening_finds_it() {
     let home = Home::new();
-    let engine = builder(&home.store(), 2).open().unwrap();
-    record(&engine, 1, 300);
-    engine.checkpoint().unwrap();
-    record(&engine, 301, 400);
-    // What is durable is in the files; the copy has no seal, as after a kill.
-    stores::copy(&home.store(), &home.at("killed"));
-    let wanted = dump_of(&engine);
-    engine.close(stores::PATIENCE).unwrap();
+    stores::make_killed(&home, "killed");
+    let wanted = dump_by_engine(&home.store());
     assert!(!home.at("killed/SEAL").exists());
     let now = NOW.0.to_string();
     assert_eq!(dump(&home.at("killed"), &["--as-of", &now]).done(), wanted);

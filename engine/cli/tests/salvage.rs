@@ -141,12 +141,7 @@ fn of_a_store_without_damage_nothing_is_lost() {
 #[test]
 fn a_store_that_was_killed_is_salvaged_as_the_next_opening_finds_it() {
     let home = Home::new();
-    let engine = builder(&home.store(), 2).open().unwrap();
-    record(&engine, 1, 300);
-    engine.checkpoint().unwrap();
-    record(&engine, 301, 400);
-    stores::copy(&home.store(), &home.at("killed"));
-    engine.close(stores::PATIENCE).unwrap();
+    stores::make_killed(&home, "killed");
     let told = salvage(&home.at("killed"), &home.at("new"), &[]);
     assert!(told.done().contains("nothing is lost"), "{}", told.out);
     assert_eq!(dump_by_engine(&home.at("new")), dump_by_engine(&home.store()));

@@ -113,6 +113,17 @@ pub(crate) fn dump_of(engine: &Engine) -> String {
     text
 }
 
+/// Makes a store, and below `name` a copy of it as a kill leaves one: a checkpoint in the middle of
+/// its events, all of them durable, and no seal.
+pub(crate) fn make_killed(home: &Home, name: &str) {
+    let engine = builder(&home.store(), 2).open().unwrap();
+    record(&engine, 1, 300);
+    engine.checkpoint().unwrap();
+    record(&engine, 301, 400);
+    copy(&home.store(), &home.at(name));
+    engine.close(PATIENCE).unwrap();
+}
+
 /// The dump of a store as an engine that opens it has it; closes it again.
 pub(crate) fn dump_by_engine(directory: &Path) -> String {
     let engine = builder(directory, 2).open().unwrap();
