@@ -16,9 +16,9 @@ use ebbtide_tests::oracle::Known;
 use ebbtide_tests::setting::{PATIENCE, backends};
 use ebbtide_tests::victim::{Death, run};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -281,4 +281,24 @@ fn another_process_is_refused_a_store_that_is_open_and_told_who_has_it() {
     second.close(PATIENCE).unwrap();
     assert_eq!(held(&engine), Truth::of(SEED, EVENTS, 0).last());
     engine.close(PATIENCE).unwrap();
+}
+
+/// A supervisor starts a host again as soon as it was killed. The kernel lets go of the lock only
+/// when it has taken the process apart, which took up to 60 ms, and the new one was refused.
+#[test]
+fn a_host_that_is_started_as_soon_as_it_was_killed_has_its_store() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=5 {
+        let mut host = Command::new(env!("CARGO_BIN_EXE_victim"))
+            .arg(folder.path())
+            .args([&*format!("events={}", round * EVENTS), "linger=1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(host.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().starts_with("ready")));
+        host.kill().unwrap();
+        open(folder.path(), Backend::Auto).unwrap().close(PATIENCE).unwrap();
+        host.wait().unwrap();
+    }
 }

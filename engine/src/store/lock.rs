@@ -3,7 +3,8 @@
 //! Promises: held from before anything is read until the last file is closed, by every thread that
 //! may still write; the kernel lets go
 //! of it when the process ends, whatever way. The file stays empty, so it cannot be damaged.
-//! Fails by: [`StoreError::AlreadyOpen`], with the process that holds it where the kernel tells.
+//! Fails by: [`StoreError::AlreadyOpen`], with the process that holds it where the kernel tells,
+//! when it is not let go of within [`HOLDER_PATIENCE`].
 //! Not here: network file systems, whose locks may be local to one host.
 
 use super::StoreError;
@@ -11,6 +12,14 @@ use super::files::{self, StoreFiles};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a lock that is held may take to become free. A process that was killed keeps it until
+/// the kernel has taken its memory apart, and whoever restarts it is mostly faster.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
@@ -32,14 +41,7 @@ impl StoreLock {
         let path = files.lock();
         let file = files::open_lock(&path)?;
         files::check_private(&path, false)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
-            Err(TryLockError::WouldBlock) => {
-                let pid = holder(&file);
-                Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid })
-            }
-            Err(TryLockError::Error(error)) => Err(files::failed("locking", &path)(error)),
-        }
+        Self::held(file, files, File::try_lock)
     }
 
     /// Keeps engines from the store at `files` while it is looked at, beside others who look. The
@@ -52,13 +54,30 @@ impl StoreLock {
             Ok(_) => files::check_private(&path, false)?,
         }
         let file = files::open_to_read(&path)?;
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Self { file })),
-            Err(TryLockError::WouldBlock) => {
-                let pid = holder(&file);
-                Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid })
+        Self::held(file, files, File::try_lock_shared).map(Some)
+    }
+
+    /// Tries until the lock is free, or patience is at its end.
+    fn held(
+        file: File,
+        files: &StoreFiles,
+        attempt: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self, StoreError> {
+        let begun = Instant::now();
+        loop {
+            match attempt(&file) {
+                Ok(()) => return Ok(Self { file }),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < HOLDER_PATIENCE => {
+                    thread::sleep(LOOK_EVERY);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let pid = holder(&file);
+                    return Err(StoreError::AlreadyOpen { path: files.root().to_owned(), pid });
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(files::failed("locking", &files.lock())(error));
+                }
             }
-            Err(TryLockError::Error(error)) => Err(files::failed("locking", &path)(error)),
         }
     }
 }
@@ -104,6 +123,24 @@ mod tests {
         drop(held);
         StoreLock::take(&files).unwrap();
         drop(inherited);
+    }
+
+    #[test]
+    fn a_lock_whose_holder_is_on_its_way_out_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StoreFiles::new(folder.path());
+        let ending = || {
+            let held = StoreLock::take(&files).unwrap();
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(60));
+                drop(held);
+            })
+        };
+        let (first, taken) = (ending(), StoreLock::take(&files));
+        drop(taken.unwrap());
+        let (second, shared) = (ending(), StoreLock::share(&files));
+        assert!(shared.unwrap().is_some());
+        assert!([first, second].into_iter().all(|ended| ended.join().is_ok()));
     }
 
     #[test]
