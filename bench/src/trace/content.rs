@@ -6,7 +6,7 @@
 //! Promises: the digest is of the bytes as they are stored, compressed or not, so that no trace is
 //! decompressed twice. Not here: pipes, which are read once; they are known by their head alone.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -26,11 +26,11 @@ impl TraceContent {
     ///
     /// When it cannot be read.
     pub fn of_file(path: &Path) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
+        // A named pipe that is opened once more waits for somebody who writes to it again.
+        if !fs::metadata(path)?.is_file() {
             return Ok(None);
         }
-        digest_of(file).map(Some)
+        digest_of(File::open(path)?).map(Some)
     }
 
     /// Of `bytes`.
@@ -55,7 +55,6 @@ fn digest_of(bytes: impl io::Read) -> io::Result<TraceContent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_content_is_the_bytes_of_the_file() {
