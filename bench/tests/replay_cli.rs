@@ -335,7 +335,6 @@ fn names_reserved_for_later_and_words_not_understood_are_usage_errors() {
     for command in ["top", "simulate", "frobnicate"] {
         call(&bench, &[command]).failed(2, &[command]);
     }
-    call(&bench, &["replay", "--trace", "t.csv"]).failed(2, &["--schema"]);
     let left: Vec<_> = fs::read_dir(bench.0.path()).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(left.len(), 2, "nothing was written: {left:?}");
     let help = call(&bench, &["replay", "--help"]);
@@ -354,6 +353,14 @@ fn a_summary_that_cannot_be_written_is_a_failure_of_the_environment() {
         assert_eq!(output.status.code(), Some(3), "{err}");
         assert!(err.starts_with("error: cannot write the summary"), "{err}");
     }
+}
+
+#[test]
+fn without_a_schema_a_trace_has_that_of_the_bundled_one() {
+    let bench = Bench::new();
+    bench.write("t.csv", &trace(&[(1, "BOS", "flight", 1)]));
+    let ended = call(&bench, &["replay", "--trace", "t.csv", "--json", "--verify"]);
+    assert_eq!(ended.json()["applied"], 1);
 }
 
 #[test]

@@ -75,8 +75,9 @@ fn a_usage_error_is_one_line() {
     assert!(line(&["--quarantin", "q"]).contains("'--quarantine'"), "the tip is kept");
     assert!(line(&["--rate", "fast"]).contains("events per second"));
     assert!(line(&["--shards", "1", "--shards", "2"]).contains("--shards"));
-    let alone = program(bench.folder.path()).args(["replay", "--trace", "t"]).output().unwrap();
-    assert!(refusal(&alone, 2).contains("--schema <FILE>; see `--help`"));
+    let both = ["replay", "--trace", "t", "--synthetic", "events=1"];
+    let both = program(bench.folder.path()).args(both).output().unwrap();
+    assert!(refusal(&both, 2).contains("--synthetic <SPEC>'; see `--help`"));
 }
 
 #[test]

@@ -124,15 +124,36 @@ fn a_trace_that_has_grown_or_was_changed_is_refused_and_changes_nothing() {
     assert_eq!(bench.dump("--data-dir store --verify"), right);
 }
 
+/// The mended trace counted its first lines once more, and the run ended with 0.
+#[test]
+fn a_mended_trace_is_not_counted_beside_the_one_that_ended_at_its_bad_line() {
+    let bench = Bench::new();
+    let good = many_events(20);
+    let lines: Vec<_> = good.lines().collect();
+    let bad = lines[10].rsplit_once(',').unwrap().0.to_owned() + ",NaN";
+    bench.write("t.csv", &good.replace(lines[10], &bad));
+    let advice = "t.csv:11: weight is not finite; give a decimal number, or leave it empty for 1; \
+                  mend it and replay into an empty --data-dir, or use --skip-bad-lines";
+    bench.replay("--trace t.csv --data-dir store").failed(2, &[advice]);
+    bench.write("t.csv", &good);
+    let again = bench.replay("--trace t.csv --data-dir store");
+    again.failed(2, &["store holds another trace", "an empty directory", "--add"]);
+    let added = bench.replay("--trace t.csv --data-dir store --add --json").json();
+    assert_eq!((count(&added, "applied"), &added["holds_other_events"]), (20, &true.into()));
+    let once_more = bench.replay("--trace t.csv --data-dir store --json").json();
+    assert_eq!(count(&once_more, "already_there"), 20, "a trace that was added goes on");
+    bench.replay("--trace t.csv --add").failed(2, &["--data-dir"]);
+}
+
 #[test]
 fn other_events_in_the_store_stay_and_keep_a_replay_from_being_verified() {
     let bench = Bench::new();
     bench.write("t.csv", &many_events(300));
     let alone = bench.dump("--data-dir store");
     bench.write("t.csv", &many_events(300).replace("user-", "other-"));
-    let ended = bench.replay("--trace t.csv --data-dir store --verify");
+    let ended = bench.replay("--trace t.csv --data-dir store --add --verify");
     ended.failed(2, &["holds other events beside this trace", "leave out --verify"]);
-    assert_eq!(bench.dump("--data-dir store").len(), 2 * alone.len(), "both are there");
+    assert_eq!(bench.dump("--data-dir store --add").len(), 2 * alone.len(), "both are there");
     let summary = bench.replay("--trace t.csv --data-dir store --json").json();
     assert_eq!(summary["holds_other_events"], true);
     assert_eq!(count(&summary, "already_there"), 300);
@@ -207,6 +228,37 @@ fn the_quarantine_of_a_replay_that_goes_on_holds_all_of_the_trace() {
     }
     let ended = bench.replay("--trace t.csv --data-dir store");
     ended.failed(2, &["t.csv:52: ", "--skip-bad-lines"]);
+}
+
+/// It was opened once more for its digest, which waited for ever.
+#[test]
+fn a_named_pipe_is_read_once() {
+    let bench = Bench::new();
+    bench.write("t.csv", &many_events(100));
+    assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "cat t.csv > pipe"]).current_dir(bench.0.path());
+    let mut writer = writer.spawn().unwrap();
+    let mut child = bench.replaying("--trace pipe --json").spawn().unwrap();
+    let ended = wait_for(&mut child);
+    child.kill().unwrap();
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(ended, "it waits for somebody to write");
+    let summary = Ended::of(child.wait_with_output().unwrap()).json();
+    assert_eq!(count(&summary, "applied"), 100);
+}
+
+/// Whether a child ends by itself in good time.
+fn wait_for(child: &mut Child) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    false
 }
 
 #[test]

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 ///
 /// Without flags: the bundled real trace (every New York departure of 2013), durable, verified.
 /// With --data-dir, a replay that was interrupted goes on where it stopped.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReplayArgs {
     /// Trace CSV, plain or zstd: `timestamp,entity,signal,weight[,id]` [default: the bundled trace]
-    #[arg(long, value_name = "FILE", conflicts_with = "synthetic", requires = "schema")]
+    #[arg(long, value_name = "FILE", conflicts_with = "synthetic")]
     pub(super) trace: Option<PathBuf>,
     /// Made-up events: `events=1e6,entities=1e5,zipf=1.1,late=0.02,dup=0.01,seed=7`
     #[arg(long, value_name = "SPEC")]
@@ -33,6 +34,10 @@ pub struct ReplayArgs {
     /// [default: a fresh temporary directory, removed afterwards]
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
+    /// Record the trace beside another one that the store holds: each of its events counts, also
+    /// those that stand in both
+    #[arg(long, requires = "data_dir")]
+    pub(super) add: bool,
     /// max, events per second, or xN for trace time sped up N times
     #[arg(long, default_value = "max")]
     pub(super) rate: Rate,

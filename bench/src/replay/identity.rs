@@ -82,6 +82,12 @@ impl Identity {
     }
 }
 
+/// Whether sources of this `name` come from a trace, and not from made-up events.
+#[must_use]
+pub(super) fn is_trace(name: &str) -> bool {
+    name.starts_with("trace:")
+}
+
 /// The head in the name of a trace's sources.
 fn head_in(name: &str) -> Option<&str> {
     let third = name.match_indices(':').nth(2)?.0;

@@ -29,6 +29,8 @@ pub(super) struct Input {
     signals: Vec<String>,
     quarantine: Option<Quarantine>,
     skip_bad_lines: bool,
+    /// Whether the store stays, with the events before a bad line in it.
+    is_kept: bool,
     /// Lines that were no events.
     pub(super) bad_lines: u64,
     /// Lines of the events the engine refused.
@@ -135,6 +137,7 @@ impl Input {
             signals,
             quarantine,
             skip_bad_lines,
+            is_kept: args.data_dir.is_some(),
             bad_lines: 0,
             rejected: HashSet::new(),
         })
@@ -166,7 +169,7 @@ impl Input {
                 quarantine.bad_line(&bad).map_err(Fault::environment)?;
             }
             if !self.skip_bad_lines {
-                return Err(Fault::input(format!("{bad}; mend it or use --skip-bad-lines")));
+                return Err(self.refusal(bad));
             }
         }
     }
@@ -193,7 +196,13 @@ impl Input {
             return Ok(());
         }
         let line = event.line;
-        Err(Fault::input(format!("{file}:{line}: {reason}; mend it or use --skip-bad-lines")))
+        Err(self.refusal(format_args!("{file}:{line}: {reason}")))
+    }
+
+    /// What a bad line ends the run with. A mended trace is another one than the store holds.
+    fn refusal(&self, what: impl fmt::Display) -> Fault {
+        let place = if self.is_kept { " and replay into an empty --data-dir," } else { "" };
+        Fault::input(format!("{what}; mend it{place} or use --skip-bad-lines"))
     }
 
     /// The last line read, or the number of the last made-up event.

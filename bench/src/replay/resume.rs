@@ -1,11 +1,12 @@
 //! Where a replay begins: what its store holds of the trace already, and of anything else.
 //!
 //! Promises: a store that holds part of the trace is gone on with behind it, or refused with the
-//! reason, before anything is recorded. Each recorder has a source of its own, so that the offsets
-//! of each rise.
+//! reason, before anything is recorded: so is another trace, of which this one may be a mended copy
+//! whose events would count twice in silence. Each recorder has a source of its own, so that the
+//! offsets of each rise.
 
 use super::args::ReplayArgs;
-use super::identity::{Identity, Kinship, of_source, source_name};
+use super::identity::{Identity, Kinship, is_trace, of_source, source_name};
 use crate::fault::Fault;
 use ebbtide::{Engine, SourceError, SourceProducer, Timestamp};
 
@@ -48,20 +49,26 @@ pub(super) fn open(
 /// Whether the store holds events that are not of this trace; refuses what it cannot go on with.
 fn has_others(args: &ReplayArgs, engine: &Engine, identity: &Identity) -> Result<bool, Fault> {
     let sources = engine.sources().map_err(Fault::environment)?;
-    let mut has_others = false;
+    let (mut has_others, mut is_known, mut other_trace) = (false, false, false);
     for (source, _) in &sources {
         let Some((trace, producers)) = of_source(source) else {
             has_others = true;
             continue;
         };
         match identity.kinship(trace) {
-            Kinship::Other => has_others = true,
+            Kinship::Other => {
+                has_others = true;
+                other_trace |= is_trace(trace) && is_trace(&identity.name());
+            }
             Kinship::Alike => return Err(alike(args)),
             Kinship::Same if producers != args.producers => {
                 return Err(other_producers(args, producers));
             }
-            Kinship::Same => {}
+            Kinship::Same => is_known = true,
         }
+    }
+    if other_trace && !is_known && !args.add {
+        return Err(another_trace(args));
     }
     if sources.is_empty() {
         let is_empty = |local: &ebbtide::LocalShard<'_>| local.pairs(Timestamp(0)).count() == 0;
@@ -81,6 +88,14 @@ fn alike(args: &ReplayArgs) -> Fault {
         "the store {} holds a trace that begins like this one and goes on otherwise: lines were \
          added or changed, or it was compressed or piped; give the trace as it was, or replay \
          this one into an empty directory",
+        place(args)
+    ))
+}
+
+fn another_trace(args: &ReplayArgs) -> Fault {
+    Fault::input(format!(
+        "the store {} holds another trace, and what stands in both would count twice: replay this \
+         one into an empty directory, or say --add if it is to count beside the other",
         place(args)
     ))
 }
