@@ -10,6 +10,7 @@ use crate::fault::Fault;
 use ebbtide::{Engine, EntityId, Feature, Plan, Reader, Schema, SignalId, Timestamp};
 use ebbtide_shard::model::{ModelReading, ReferenceModel};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// Scores may differ by so much, relatively.
 const TOLERANCE: f64 = 1e-9;
@@ -222,17 +223,27 @@ impl Comparison<'_> {
                 let places = want.len().min(PLACES);
                 let top = reader.top_k(signal, k, places, together).map_err(Fault::environment)?;
                 verified.places += places;
-                // Entities whose scores are equal to the last digit may stand in either order.
-                let same = top.len() == places
-                    && top
-                        .iter()
-                        .zip(&want)
-                        .all(|(got, want)| (got.score - want.1).abs() <= 1e-14 * want.1);
+                let got: Vec<_> = top.iter().map(|entry| (entry.entity, entry.score)).collect();
+                let same = is_best(&got, &want);
                 verified.expect(same, || format!("{} by {label}: wrong ranking", def.name()));
             }
         }
         Ok(())
     }
+}
+
+/// Whether `got` are the best of `want`, which is sorted, each with the score of its own entity.
+/// Entities whose scores are equal to the last digit may stand in either order.
+fn is_best(got: &[(EntityId, f64)], want: &[(EntityId, f64)]) -> bool {
+    let near = |score: f64, right: f64| (score - right).abs() <= 1e-14 * right;
+    let mut left: HashMap<EntityId, f64> = want.iter().copied().collect();
+    let places = want.len().min(PLACES);
+    got.len() == places
+        && got.iter().zip(want).all(|(&(entity, score), best)| {
+            // Taken out, so that none stands twice.
+            let own = left.remove(&entity);
+            near(score, best.1) && own.is_some_and(|own| near(score, own))
+        })
 }
 
 /// A plan with every number of every signal type.
@@ -252,4 +263,29 @@ fn everything(schema: &Schema) -> Result<Plan, Fault> {
         plan = plan.all_time(name).map_err(Fault::input)?;
     }
     Ok(plan.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Right scores under wrong entities passed.
+    #[test]
+    fn a_ranking_is_of_the_entities_that_have_the_scores() {
+        let of = |pairs: &[(u64, f64)]| -> Vec<(EntityId, f64)> {
+            pairs.iter().map(|&(entity, score)| (EntityId(entity), score)).collect()
+        };
+        let want = of(&[(1, 3.0), (2, 2.0), (3, 2.0), (4, 1.0)]);
+        assert!(is_best(&want, &want));
+        assert!(is_best(&of(&[(1, 3.0), (3, 2.0), (2, 2.0), (4, 1.0)]), &want), "equal scores");
+        for wrong in [
+            of(&[(4, 3.0), (2, 2.0), (3, 2.0), (1, 1.0)]),
+            of(&[(1, 3.0), (2, 2.0), (2, 2.0), (4, 1.0)]),
+            of(&[(1, 3.0), (2, 2.0), (9, 2.0), (4, 1.0)]),
+            of(&[(1, 3.0), (2, 2.0), (4, 1.0), (3, 2.0)]),
+            of(&[(1, 3.0), (2, 2.0), (3, 2.0)]),
+        ] {
+            assert!(!is_best(&wrong, &want), "{wrong:?}");
+        }
+    }
 }
