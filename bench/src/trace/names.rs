@@ -1,16 +1,14 @@
 //! Entity names: which text of a trace stands for which 64-bit entity.
 //!
-//! An unsigned integer is its own entity and is spelled with its digits, so it needs no room
-//! here. Any other text becomes the first 8 bytes of its BLAKE3 hash, little-endian, and is
+//! An unsigned integer is its own entity and is spelled with its digits. Any other text becomes the first 8 bytes of its BLAKE3 hash, little-endian, and is
 //! remembered with it.
 //!
-//! Promises: two texts with one hash are an [`EntityClash`], and so is an integer equal to the
-//! hash of a text read before it. Not promised: an integer read *before* such a text goes
-//! unnoticed, because integers are not remembered; by chance that happens once in 2^64 pairs.
+//! Promises: two texts with one hash are an [`EntityClash`], and so are a text and an integer equal
+//! to its hash, in whichever order they are read.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -30,21 +28,25 @@ pub struct EntityClash {
 pub struct EntityNames {
     by_text: HashMap<Arc<str>, u64, RandomState>,
     by_entity: HashMap<u64, Arc<str>, RandomState>,
+    integers: HashSet<u64, RandomState>,
 }
 
 impl EntityNames {
-    /// The entity of an integer.
+    /// The entity of an integer; remembers the integer.
     ///
     /// # Errors
     ///
     /// When a text read earlier has the same hash.
     #[inline]
-    pub fn integer(&self, entity: u64) -> Result<u64, EntityClash> {
-        if self.by_entity.is_empty() {
+    pub fn integer(&mut self, entity: u64) -> Result<u64, EntityClash> {
+        if self.integers.contains(&entity) {
             return Ok(entity);
         }
         match self.by_entity.get(&entity) {
-            None => Ok(entity),
+            None => {
+                self.integers.insert(entity);
+                Ok(entity)
+            }
             Some(earlier) => Err(EntityClash { entity, earlier: Arc::clone(earlier) }),
         }
     }
@@ -53,7 +55,7 @@ impl EntityNames {
     ///
     /// # Errors
     ///
-    /// When another text has the same hash; the new one is not remembered.
+    /// When another text has the same hash, or an integer is it; the new one is not remembered.
     #[inline]
     pub fn text(&mut self, text: &str) -> Result<u64, EntityClash> {
         match self.by_text.get(text) {
@@ -64,6 +66,9 @@ impl EntityNames {
 
     #[cold]
     fn remember(&mut self, text: &str, entity: u64) -> Result<u64, EntityClash> {
+        if self.integers.contains(&entity) {
+            return Err(EntityClash { entity, earlier: entity.to_string().into() });
+        }
         match self.by_entity.entry(entity) {
             Entry::Occupied(slot) => Err(EntityClash { entity, earlier: Arc::clone(slot.get()) }),
             Entry::Vacant(slot) => {
@@ -124,6 +129,16 @@ mod tests {
         assert_eq!(names.integer(entity).unwrap_err().earlier.as_ref(), "BOS");
         assert_eq!(names.integer(entity ^ 1), Ok(entity ^ 1));
         assert_eq!(names.text("BOS"), Ok(entity));
+    }
+
+    /// It was merged unseen, for integers were not remembered.
+    #[test]
+    fn a_text_whose_hash_was_read_as_an_integer_is_not_merged() {
+        let mut names = EntityNames::default();
+        let entity = names.integer(hash_of("BOS")).unwrap();
+        let clash = names.text("BOS").unwrap_err();
+        assert_eq!((clash.entity, &*clash.earlier), (entity, "10313929965919461462"));
+        assert_eq!(names.integer(entity), Ok(entity));
     }
 
     #[test]
