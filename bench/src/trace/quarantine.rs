@@ -62,6 +62,10 @@ impl Quarantine {
         }
         let mut bytes = text.into_bytes();
         bytes.extend_from_slice(&bad.raw);
+        // Where the line itself ends so, a bare line end would make one with this carriage return.
+        if bad.raw.ends_with(b"\r") {
+            bytes.push(b'\r');
+        }
         bytes.push(b'\n');
         self.write(&bytes)
     }
@@ -170,12 +174,12 @@ mod tests {
     #[test]
     fn bad_lines_replayed_unrepaired_are_bad_for_the_same_reasons() {
         let mut trace = b"timestamp,entity,signal,weight\n1,caf\xe9,view,1\n1,a,view,-1\n\
-                          2,a,look,\n,a,view,1\n1,\"a,view,1\n1,,view,1\n"
+                          2,a,look,\n,a,view,1\n1,\"a,view,1\n1,,view,1\n1,a,view,1\r\r\n"
             .to_vec();
         trace.extend(b"3,a,view,1");
         trace.resize(trace.len() + crate::limits::LINE_BYTES_MAX, b'0');
         let (events, bad_lines) = read_all("day\n1.csv", &trace);
-        assert_eq!((events.len(), bad_lines.len()), (0, 7));
+        assert_eq!((events.len(), bad_lines.len()), (0, 8));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.csv");
@@ -183,13 +187,13 @@ mod tests {
         for bad in &bad_lines {
             quarantine.bad_line(bad).unwrap();
         }
-        assert_eq!(quarantine.finish().unwrap(), 7);
+        assert_eq!(quarantine.finish().unwrap(), 8);
 
         let (events, again) = read_all("bad.csv", &std::fs::read(&path).unwrap());
         assert_eq!(events, []);
         // The overlong line is a comment now.
         let what = |bad: &BadLine| (bad.reason.clone(), bad.raw.clone());
-        let kept: Vec<_> = bad_lines[..6].iter().map(what).collect();
+        let kept: Vec<_> = bad_lines[..7].iter().map(what).collect();
         assert_eq!(again.iter().map(what).collect::<Vec<_>>(), kept);
     }
 
