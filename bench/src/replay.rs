@@ -33,6 +33,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use input::Input;
 use interrupt::Interrupt;
 use run::{Ran, Run};
+use state::Dump;
 use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +53,10 @@ pub fn replay(args: &ReplayArgs) -> Result<(), Fault> {
     let schema = Arc::new(input::schema(args)?);
     let mut input = Input::open(args, &schema)?;
     let interrupt = Interrupt::watch()?;
+    let dump = args.dump.as_deref().map(Dump::begin).transpose()?;
     let data_dir = DataDir::of(args)?;
-    let outcome = through_store(args, &schema, &mut input, (&data_dir, &interrupt));
+    let places = (&data_dir, dump);
+    let outcome = through_store(args, &schema, &mut input, places, &interrupt);
     let left = data_dir.leave();
     let summary = outcome?;
     tell(args, &summary)?;
@@ -65,18 +68,23 @@ fn through_store(
     args: &ReplayArgs,
     schema: &Arc<Schema>,
     input: &mut Input,
-    (data_dir, interrupt): (&DataDir, &Interrupt),
+    places: (&DataDir, Option<Dump<'_>>),
+    interrupt: &Interrupt,
 ) -> Result<Summary, Fault> {
     let clock = Arc::new(ManualClock::at(Timestamp(0)));
-    let engine = store::open(args, data_dir.path(), schema, &clock)?;
+    let engine = store::open(args, places.0.path(), schema, &clock)?;
     let progress = progress(args);
     let run = Run { args, engine: &engine, clock: &clock, interrupt, progress: &progress };
-    let outcome = through_engine(&run, input, data_dir);
+    let outcome = through_engine(&run, input, places);
     let closed = engine.close(CLOSE_PATIENCE).map_err(Fault::environment);
     outcome.and_then(|summary| closed.map(|()| summary))
 }
 
-fn through_engine(run: &Run<'_>, input: &mut Input, data_dir: &DataDir) -> Result<Summary, Fault> {
+fn through_engine(
+    run: &Run<'_>,
+    input: &mut Input,
+    (data_dir, dump): (&DataDir, Option<Dump<'_>>),
+) -> Result<Summary, Fault> {
     let &Run { args, engine, .. } = run;
     let resumed = resume::open(args, engine, &input.identity)?;
     let has_others = resumed.has_others;
@@ -100,8 +108,8 @@ fn through_engine(run: &Run<'_>, input: &mut Input, data_dir: &DataDir) -> Resul
 
     let as_of = args.as_of.map_or(ran.newest, Timestamp);
     let pairs = state::pairs(engine, as_of)?;
-    if let Some(path) = &args.dump {
-        state::dump(path, &pairs, input, engine.schema())?;
+    if let Some(dump) = dump {
+        dump.write(&pairs, input, engine.schema())?;
     }
     let verified = if args.verifies() {
         let model = &model(&ran, input, engine.schema());
