@@ -56,11 +56,11 @@ pub(super) fn schema(args: &ReplayArgs) -> Result<Schema, Fault> {
 }
 
 fn read_text(path: &Path) -> Result<String, Fault> {
-    use std::io::ErrorKind::{InvalidData, NotFound};
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
     fs::read_to_string(path).map_err(|error| {
         let message = format!("cannot read schema {}: {error}", path.display());
         match error.kind() {
-            NotFound | InvalidData => Fault::input(message),
+            NotFound | IsADirectory | NotADirectory | InvalidData => Fault::input(message),
             _ => Fault::environment(message),
         }
     })
@@ -211,6 +211,15 @@ impl Input {
         match &self.source {
             Source::Trace(reader) => reader.line(),
             Source::Synthetic(synthetic, _) => synthetic.event_count(),
+        }
+    }
+
+    /// The last line there will be, if that is known before all are read.
+    #[must_use]
+    pub(super) fn known_last_line(&self) -> Option<u64> {
+        match &self.source {
+            Source::Trace(_) => None,
+            Source::Synthetic(synthetic, _) => Some(synthetic.event_count()),
         }
     }
 

@@ -76,6 +76,9 @@ impl Run<'_> {
         let Resumed { producers, offsets, .. } = resumed;
         let resumed_at = offsets.iter().copied().min().unwrap_or(0);
         let held_to = offsets.iter().copied().max().unwrap_or(0);
+        if let Some(last) = input.known_last_line() {
+            refuse_less(held_to, last)?;
+        }
         let mut feed = Feed::new(self, offsets);
         let first = feed.read(input);
         let lead = if self.args.rate == Rate::Max { Duration::ZERO } else { LEAD };
@@ -90,18 +93,25 @@ impl Run<'_> {
                 (outcome, latencies) => outcome.and(latencies),
             }
         })?;
-        let last = input.last_line();
-        if held_to > last && !self.interrupt.has_come() {
-            return Err(Fault::input(format!(
-                "the store holds this trace up to {held_to}, and here it ends with {last}; \
-                 give all of it, or replay into an empty directory"
-            )));
+        if !self.interrupt.has_come() {
+            refuse_less(held_to, input.last_line())?;
         }
         let newest = latencies.newest.max(feed.newest_there);
         let (events, there, kept) = (feed.events, feed.there, feed.kept);
         let seconds = start.elapsed().as_secs_f64();
         Ok(Ran { events, there, resumed_at, seconds, latencies, newest, kept })
     }
+}
+
+/// A trace that ends before what the store holds of it is not all of it.
+fn refuse_less(held_to: u64, last: u64) -> Result<(), Fault> {
+    if held_to <= last {
+        return Ok(());
+    }
+    Err(Fault::input(format!(
+        "the store holds this trace up to {held_to}, and here it ends with {last}; give all of \
+         it, or replay into an empty directory"
+    )))
 }
 
 fn not_started(error: &io::Error) -> Fault {

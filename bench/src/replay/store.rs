@@ -6,6 +6,7 @@
 use super::args::ReplayArgs;
 use crate::fault::Fault;
 use ebbtide::{Engine, ManualClock, Schema};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +29,15 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// If no fresh one can be made.
+    /// If what is named is no directory, or no fresh one can be made.
     pub(super) fn of(args: &ReplayArgs) -> Result<Self, Fault> {
         if let Some(path) = &args.data_dir {
+            if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
+                return Err(Fault::input(format!(
+                    "--data-dir {} is no directory; name one, or one that is to be made",
+                    path.display()
+                )));
+            }
             return Ok(Self::Kept(path.clone()));
         }
         let own = tempfile::Builder::new().prefix(OWN_PREFIX).tempdir();

@@ -148,11 +148,14 @@ const HEADER: &str = "`timestamp,entity,signal,weight`, optionally followed by `
 impl TraceError {
     /// Whether the trace itself is at fault, rather than the system it is read on.
     ///
-    /// A path that does not exist counts as bad input.
+    /// A path that does not exist, or is a directory, counts as bad input.
     #[must_use]
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Open { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Open { source, .. } => {
+                use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+                matches!(source.kind(), NotFound | IsADirectory | NotADirectory)
+            }
             Self::Read { .. } => false,
             Self::Damaged { .. } | Self::Empty { .. } | Self::Header { .. } => true,
         }
