@@ -192,6 +192,57 @@ fn a_schedule_is_kept() {
     assert_eq!(summary["rate_asked"], Value::Null);
 }
 
+/// The first events were sent before the start, and waited no time at all.
+#[test]
+fn events_meant_for_the_start_are_not_sent_before_it() {
+    let bench = Bench::new();
+    let events: Vec<_> = (0..2_000).map(|_| (START_NS, "1", "view", 1)).collect();
+    bench.write("t.csv", &trace(&events));
+    let flags = "--trace t.csv --json --rate x1 --data-dir store";
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("a number: {value}"));
+    let summary = bench.replay(flags).json();
+    for percentiles in summary["latency"].as_object().unwrap().values() {
+        assert!(number(&percentiles["p50_us"]) > 0.0, "{percentiles}");
+    }
+    assert!(number(&summary["seconds"]) > 0.0 && number(&summary["rate"]) > 0.0, "{summary}");
+    let again = bench.replay(flags).json();
+    assert_eq!(["applied", "rate"].map(|key| number(&again[key])), [0.0, 0.0], "{again}");
+}
+
+#[test]
+fn a_schedule_is_saturated_when_its_events_are_late_and_not_when_a_ring_was_full() {
+    let bench = Bench::new();
+    // All at once: a ring holds fewer, and the last are far behind.
+    let flags = "--synthetic events=300000,step=1s --json --ack applied --rate";
+    let summary = bench.replay(&format!("{flags} 1e12")).json();
+    assert_eq!(summary["saturated"], true, "{summary}");
+    let lag = summary["lag_max_us"].as_f64().unwrap();
+    assert!(lag > 5e4 && lag <= summary["seconds"].as_f64().unwrap() * 1e6, "{summary}");
+    let summary = bench.replay("--synthetic events=100 --json --rate max").json();
+    assert_eq!((&summary["saturated"], &summary["lag_max_us"]), (&false.into(), &Value::Null));
+}
+
+#[test]
+fn a_dump_appears_whole_or_not_at_all() {
+    let bench = Bench::new();
+    bench.write("t.csv", &trace(&[(1, "1", "view", "1")]));
+    bench.write("d.jsonl", "before");
+    let flags = "--trace t.csv --dump d.jsonl --data-dir store";
+    // Nothing is recorded for a dump that cannot be written.
+    bench.replay(&flags.replace("d.jsonl", "nowhere/d.jsonl")).failed(3, &["cannot write nowhere"]);
+    assert!(!bench.path("store").exists());
+    bench.write("bad.csv", &trace(&[(1, "1", "view", "heavy")]));
+    bench
+        .replay(&flags.replace("t.csv", "bad.csv").replace("store", "bad"))
+        .failed(2, &["bad.csv:2"]);
+    assert_eq!(bench.read("d.jsonl"), "before");
+    std::os::unix::fs::symlink("d.jsonl", bench.path("link")).unwrap();
+    assert_eq!(bench.replay(&flags.replace("d.jsonl", "link")).code, 0);
+    assert!(bench.path("link").is_symlink() && bench.read("d.jsonl").starts_with("{\"entity\""));
+    let left = fs::read_dir(bench.0.path()).unwrap().map(|e| e.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".ebbtide")));
+}
+
 #[test]
 fn answers_as_of_the_past_are_those_of_the_last_events_and_verify() {
     let bench = Bench::new();
@@ -286,7 +337,9 @@ fn a_wrong_call_is_told_apart_from_an_environment_that_fails() {
     for (rest, code, told) in [
         ("--trace nowhere.csv", 2, "nowhere.csv"),
         ("--trace headless.csv", 2, "headless.csv:1: expected the header"),
-        ("--trace folder", 3, "cannot open trace folder"),
+        ("--trace folder", 2, "cannot open trace folder"),
+        ("--trace t.csv/t.csv", 2, "cannot open trace t.csv/t.csv"),
+        ("--trace t.csv --data-dir t.csv", 2, "--data-dir t.csv is no directory"),
         ("--trace t.csv --shards 0", 2, "0 shards"),
         ("--trace t.csv --shards 1025", 2, "1 to 1024 are possible"),
         ("--trace t.csv --cores 4000", 2, "core 4000"),
@@ -307,7 +360,7 @@ fn a_wrong_call_is_told_apart_from_an_environment_that_fails() {
     schema("nowhere.toml").failed(2, &["cannot read schema nowhere.toml"]);
     schema("bad.toml").failed(2, &["bad.toml", "'view' has 0 half-lives"]);
     schema("latin.toml").failed(2, &["cannot read schema latin.toml"]);
-    schema("folder").failed(3, &["cannot read schema folder"]);
+    schema("folder").failed(2, &["cannot read schema folder"]);
     assert_eq!(bench.read("t.csv"), "timestamp,entity,signal,weight\n1,1,view,1\n", "untouched");
 }
 

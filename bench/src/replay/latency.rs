@@ -39,6 +39,8 @@ pub(super) struct Latencies {
     pub(super) newest: Timestamp,
     /// Times a ring was found full.
     pub(super) full: u64,
+    /// How long after its intended time an event was sent at most.
+    pub(super) lag_max: Duration,
 }
 
 impl Latencies {
@@ -56,6 +58,7 @@ impl Latencies {
             sent: 0,
             newest: Timestamp(0),
             full: 0,
+            lag_max: Duration::ZERO,
         }
     }
 
@@ -73,6 +76,7 @@ impl Latencies {
         self.sent += other.sent;
         self.newest = self.newest.max(other.newest);
         self.full += other.full;
+        self.lag_max = self.lag_max.max(other.lag_max);
     }
 
     /// The usual percentiles of each level, in the order events reach them.

@@ -119,8 +119,10 @@ impl Recorder {
 
     fn wait_for(&mut self, at: Option<Duration>) {
         let Some(at) = at else { return };
+        // The start itself may lie ahead.
+        let due = self.start + at;
         loop {
-            let left = at.saturating_sub(self.start.elapsed());
+            let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() || self.interrupt.has_come() {
                 return;
             }
@@ -144,6 +146,10 @@ impl Recorder {
             match self.producer.offer(event) {
                 Ok(ticket) => {
                     self.note_taken(&[event]);
+                    if let Some(at) = planned.at {
+                        let late = self.start.elapsed().saturating_sub(at);
+                        self.latencies.lag_max = self.latencies.lag_max.max(late);
+                    }
                     self.open.push(ticket, from);
                     return Ok(());
                 }

@@ -7,7 +7,7 @@ mod text;
 
 use super::args::ReplayArgs;
 use super::input::Input;
-use super::latency::{self, Percentiles};
+use super::latency::{self, Latencies, Percentiles};
 use super::pace::Rate;
 use super::run::Ran;
 use super::state::Pair;
@@ -16,9 +16,13 @@ use super::verify::Verified;
 use crate::fault::Fault;
 use ebbtide::{Backend, Durability, Engine, Medium, RecoveryReport, Survives, Timestamp};
 use serde::{Serialize, Serializer};
+use std::time::Duration;
 
 /// Entities shown of each signal.
 const TOP_SHOWN: usize = 3;
+/// A schedule whose events are all sent within this time of their own is kept. Far above what a
+/// full ring costs, and below what moves a percentile of a run of seconds unseen.
+const LAG_MAX: Duration = Duration::from_millis(50);
 
 /// The summary of a run.
 #[derive(Debug, Serialize)]
@@ -42,8 +46,11 @@ pub(super) struct Summary {
     rate: f64,
     /// Events per second, as scheduled; `null` for as fast as possible.
     rate_asked: Option<String>,
-    /// Whether the recorders found a ring full: the engine, or the machine, was the limit.
+    /// Whether the engine, or the machine, was the limit: with a schedule, that an event was sent
+    /// later than [`LAG_MAX`] after its time, and without, that a ring was full.
     saturated: bool,
+    /// How late an event was sent at most; `null` without a schedule.
+    lag_max_us: Option<f64>,
     ack: &'static str,
     /// Percentiles for each acknowledgement level that was measured.
     #[serde(serialize_with = "by_level")]
@@ -147,9 +154,11 @@ impl Summary {
             rejected: input.rejected.len() as u64,
             bad_lines: input.bad_lines,
             seconds: ran.seconds,
-            rate: ran.latencies.sent as f64 / ran.seconds,
+            rate: if ran.seconds > 0.0 { ran.latencies.sent as f64 / ran.seconds } else { 0.0 },
             rate_asked: rate_asked(args.rate),
-            saturated: ran.latencies.full > 0,
+            saturated: is_saturated(args.rate, &ran.latencies),
+            lag_max_us: (args.rate != Rate::Max)
+                .then_some(ran.latencies.lag_max.as_secs_f64() * 1e6),
             ack: latency::name(args.ack),
             latency: ran.latencies.percentiles(),
             data_dir: data_dir.path().display().to_string(),
@@ -236,6 +245,13 @@ fn by_level<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(levels.iter().map(|(level, percentiles)| (level, percentiles)))
+}
+
+fn is_saturated(rate: Rate, latencies: &Latencies) -> bool {
+    match rate {
+        Rate::Max => latencies.full > 0,
+        Rate::PerSecond(_) | Rate::Times(_) => latencies.lag_max > LAG_MAX,
+    }
 }
 
 fn rate_asked(rate: Rate) -> Option<String> {

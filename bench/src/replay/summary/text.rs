@@ -67,10 +67,13 @@ impl Summary {
             write!(f, ", p99 {}, p99.9 {}", spoken(p.p99_us), spoken(p.p999_us))?;
             writeln!(f, ", max {}", spoken(p.max_us))?;
         }
-        if self.saturated {
-            let why =
-                if self.rate_asked.is_some() { ": latencies include the backlog" } else { "" };
-            writeln!(f, "          rings were full at times{why}")?;
+        match self.lag_max_us {
+            Some(lag) if self.saturated => {
+                let lag = spoken(lag);
+                writeln!(f, "          events were sent up to {lag} late: latencies include that")?;
+            }
+            None if self.saturated => writeln!(f, "          rings were full at times")?,
+            _ => {}
         }
         Ok(())
     }
