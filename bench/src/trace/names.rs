@@ -1,7 +1,7 @@
 //! Entity names: which text of a trace stands for which 64-bit entity.
 //!
-//! An unsigned integer is its own entity and is spelled with its digits. Any other text becomes the first 8 bytes of its BLAKE3 hash, little-endian, and is
-//! remembered with it.
+//! An unsigned integer is its own entity and is spelled with its digits. Any other text becomes the
+//! first 8 bytes of its BLAKE3 hash, little-endian, and is remembered with it.
 //!
 //! Promises: two texts with one hash are an [`EntityClash`], and so are a text and an integer equal
 //! to its hash, in whichever order they are read.
