@@ -244,13 +244,15 @@ impl EntityHash {
         (self.0 >> (32 - PARTITION_BITS)) as usize
     }
 
-    /// Where to start looking for `signal` of this entity in a table of `slots`.
+    /// Where to start looking for `signal` of this entity among `2^slot_bits` slots. Hashes that
+    /// end alike are spread as well as any.
     #[must_use]
     #[inline]
-    pub(crate) const fn slot(self, signal: SignalId, slots: usize) -> usize {
-        let within_partition = (self.0 << PARTITION_BITS) as u64;
-        let spread = (within_partition ^ signal.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (((spread >> 32) * slots as u64) >> 32) as usize
+    pub(crate) const fn slot(self, signal: SignalId, slot_bits: u32) -> usize {
+        let key = self.0 as u64 | (signal.0 as u64) << u32::BITS;
+        // By two steps, since a shift by all 64 bits is none at all; the second is by 63 less the
+        // bits.
+        (key.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 1).wrapping_shr(!slot_bits) as usize
     }
 }
 
@@ -279,12 +281,15 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_of_a_table_is_a_possible_start() {
-        let mut seen = [false; 48];
-        for entity in 0..4000u32 {
-            seen[EntityHash(entity).slot(SignalId(3), 48)] = true;
+    fn hashes_that_end_alike_start_everywhere() {
+        for ending in [0, 5, 4095] {
+            let mut seen = [0; 64];
+            for hash in 0..6400u32 {
+                seen[EntityHash(hash << 12 | ending).slot(SignalId(3), 6)] += 1;
+            }
+            assert!(seen.iter().all(|starts| (50..150).contains(starts)), "{seen:?}");
         }
-        assert!(seen.iter().all(|&s| s));
+        assert_eq!(EntityHash(u32::MAX).slot(SignalId(63), 0), 0);
     }
 
     #[test]

@@ -50,6 +50,20 @@ pub const TOP_CANDIDATES_MAX: usize = 2 * TOP_K_MAX;
 /// known. A generation takes 30 MiB, reserved when its first id comes.
 pub const IDS_PER_GENERATION: usize = 1 << 20;
 
+/// Slots of a segment of the table of hot states, as a power of two. A growing table moves the
+/// pairs of one segment at a time.
+pub const SEGMENT_BITS: u32 = 12;
+/// Slots of a segment.
+pub const SEGMENT_SLOTS: usize = 1 << SEGMENT_BITS;
+/// Bits of a hash that choose the segment, at most.
+pub const DIRECTORY_BITS_MAX: u32 = 20;
+/// Bytes of a chunk of blocks, or less where blocks do not fit evenly.
+pub const CHUNK_BYTES: usize = 16 << 20;
+/// Bytes up to which blocks lie in one chunk just as large as needed.
+pub const SMALL_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of a huge page.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// Events taken from the rings in one turn. Bounds how long a read waits behind writes.
 pub const BATCH_EVENTS_MAX: usize = 512;
 /// Slots in the ring between one producer and one shard.
@@ -89,6 +103,11 @@ const _: () = {
     // The index over a generation holds positions of 32 bits, also for all ids that a store of the
     // most shards hands to one.
     assert!(2 * SHARDS_MAX * IDS_PER_GENERATION < 1 << 32);
+    // As many pairs as there may be blocks of one class (2^29) need a quarter of the directory.
+    assert!(SEGMENT_BITS - 1 + DIRECTORY_BITS_MAX >= 29 + 2);
+    // Chunks are whole huge pages, and segments of cache lines never cross chunks.
+    assert!(CHUNK_BYTES.is_multiple_of(HUGE_PAGE_BYTES) && CHUNK_BYTES >= SEGMENT_SLOTS * 64);
+    assert!(SMALL_CHUNK_BYTES < HUGE_PAGE_BYTES && SMALL_CHUNK_BYTES >= SEGMENT_SLOTS * 64);
     // Windows that minute buckets cannot hold begin where hour buckets resolve them.
     assert!(MINUTE_BUCKETS as u64 * MINUTE_NS == HOUR_NS);
     // A bucket position is one byte.

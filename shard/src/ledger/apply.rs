@@ -1,117 +1,174 @@
 //! The way of events into the ledger, one by one or a batch at a time.
 //!
 //! ```text
-//! event i+32: ask for the slot   event i+16: find it, ask for the counts   event i: apply
+//! event i+32: ask for the slot,     event i+16: find it,      event i: apply
+//!             work out its gains                ask for the counts
 //! ```
 //!
 //! Promises: a batch leaves the same bits as its events one by one. What is known ahead is a hint:
-//! it is checked before it is used, since an event in between may have grown the table.
+//! it is checked before it is used, since an event in between may have grown the table or moved
+//! the front.
 
 use super::SignalLedger;
-use super::front::Front;
+use super::table::{Slot as _, Table};
 use super::top::TopKey;
-use crate::{RoutedEvent, SignalId};
+use crate::limits::HALF_LIVES_MAX;
+use crate::signal::buckets::Heads;
+use crate::signal::exp2::growth_lanes;
+use crate::signal::hot::HotSignalState;
+use crate::{PartitionKey, RoutedEvent, SignalId};
 use std::cmp::Reverse;
 
 /// Events that take each step of the way together: as many as a core keeps cache misses in flight.
 const GROUP: usize = 16;
 
-/// Slots where the events of a group were last seen.
-type Hints = [usize; GROUP];
+/// What is known of the events of a group before their turn.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    hints: [Hint; GROUP],
+    /// What they add to each sum, if the front is where it was after so many moves.
+    gains: [[f64; GROUP]; HALF_LIVES_MAX],
+    front_moves: u64,
+}
+
+/// What is known of one event.
+#[derive(Clone, Copy, Debug)]
+struct Hint {
+    /// Where in the table its pair is, or was when last looked at.
+    slot: usize,
+    heads: Heads,
+}
+
+impl Ahead {
+    const NOTHING: Self = Self {
+        hints: [Hint { slot: 0, heads: Heads::NONE }; GROUP],
+        gains: [[0.0; GROUP]; HALF_LIVES_MAX],
+        front_moves: u64::MAX,
+    };
+}
 
 impl SignalLedger {
     /// Takes events in, in their order. The same as one by one, and several times faster where the
     /// state is larger than the caches.
     pub fn apply_batch(&mut self, events: &[RoutedEvent]) {
-        let mut fetching = events.chunks(GROUP);
-        let mut finding = events.chunks(GROUP);
-        let (mut hints, mut next_hints) = ([0; GROUP], [0; GROUP]);
-        self.fetch_slots(fetching.next());
-        self.fetch_slots(fetching.next());
-        self.fetch_counts(finding.next(), &mut next_hints);
+        #[cfg(target_arch = "x86_64")]
+        if WideCore::is_here() {
+            return WideCore::apply_batch(self, events);
+        }
+        self.apply_groups(events);
+    }
+
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it takes on the instructions that its caller may use"
+    )]
+    fn apply_groups(&mut self, events: &[RoutedEvent]) {
+        let mut groups = [Ahead::NOTHING; 3];
+        let [mut here, mut found, mut begun] = groups.each_mut();
+        let (mut beginning, mut finding) = (events.chunks(GROUP), events.chunks(GROUP));
+        self.begin(beginning.next(), found);
+        self.begin(beginning.next(), begun);
+        self.seek(finding.next(), found);
         for group in events.chunks(GROUP) {
-            std::mem::swap(&mut hints, &mut next_hints);
-            self.fetch_slots(fetching.next());
-            self.fetch_counts(finding.next(), &mut next_hints);
-            for (event, &hint) in group.iter().zip(&hints) {
-                self.apply(event, hint);
+            (here, found, begun) = (found, begun, here);
+            self.begin(beginning.next(), begun);
+            self.seek(finding.next(), found);
+            for (at, event) in (0..GROUP).zip(group) {
+                let gains = (here.front_moves == self.front_moves).then_some((&here.gains, at));
+                self.apply(event, here.hints[at], gains);
             }
         }
     }
 
-    fn fetch_slots(&self, group: Option<&[RoutedEvent]>) {
-        for event in group.unwrap_or_default() {
-            self.tables[self.table_of(event)].fetch(event);
-        }
-    }
-
-    fn fetch_counts(&self, group: Option<&[RoutedEvent]>, hints: &mut Hints) {
-        for (event, hint) in group.unwrap_or_default().iter().zip(hints) {
-            let table = &self.tables[self.table_of(event)];
-            *hint = table.seek(event);
-            if let Some(state) = table.at(*hint, event) {
-                self.buckets.fetch(state.buckets());
+    /// Asks for the slots of a group and works out what depends on its events alone.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn begin(&self, group: Option<&[RoutedEvent]>, ahead: &mut Ahead) {
+        let mut growths = [([0; GROUP], [0; GROUP]); HALF_LIVES_MAX];
+        let mut weights = [0.0; GROUP];
+        for (at, event) in (0..GROUP).zip(group.unwrap_or_default()) {
+            let &RoutedEvent { time, weight, hash, signal, .. } = event;
+            let slot = self.states.start(hash, signal);
+            self.states.fetch(slot);
+            ahead.hints[at] = Hint { slot, heads: Heads::of(time) };
+            weights[at] = weight;
+            let growth = self.fronts[signal.index()].growth(time);
+            for ((fractions, exponents), growth) in growths.iter_mut().zip(growth) {
+                (fractions[at], exponents[at]) = (growth.fraction, growth.whole);
             }
         }
+        for (gains, (fractions, exponents)) in ahead.gains.iter_mut().zip(&growths) {
+            growth_lanes(&weights, fractions, exponents, gains);
+        }
+        ahead.front_moves = self.front_moves;
     }
 
-    #[inline]
-    pub(super) fn table_of(&self, event: &RoutedEvent) -> usize {
-        event.hash.partition() - self.first_partition
+    /// Finds the slots of a group and asks for the counts.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn seek(&self, group: Option<&[RoutedEvent]>, ahead: &mut Ahead) {
+        for (event, hint) in group.unwrap_or_default().iter().zip(&mut ahead.hints) {
+            hint.slot = self.states.seek(hint.slot, event);
+            if let Some(state) = self.states.at(hint.slot) {
+                self.buckets.fetch(state.buckets(), hint.heads);
+            }
+        }
     }
 
     /// Takes one event in.
     #[inline]
     pub(super) fn apply_one(&mut self, event: &RoutedEvent) {
-        let hint = self.tables[self.table_of(event)].start(event);
-        self.apply(event, hint);
+        let slot = self.states.start(event.hash, event.signal);
+        self.apply(event, Hint { slot, heads: Heads::of(event.time) }, None);
     }
 
-    /// Takes one event in; `hint` is a slot where its pair may be.
-    #[inline]
-    fn apply(&mut self, event: &RoutedEvent, hint: usize) {
-        let &RoutedEvent { time, weight, signal, .. } = event;
-        let table = self.table_of(event);
-        let slot = if self.tables[table].at(hint, event).is_some() {
-            hint
-        } else {
-            self.find_or_take(table, event)
+    /// Takes one event in, of which something is known, and maybe its gains: those at a place.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn apply(
+        &mut self,
+        event: &RoutedEvent,
+        Hint { slot, heads }: Hint,
+        gains: Option<(&[[f64; GROUP]; HALF_LIVES_MAX], usize)>,
+    ) {
+        let &RoutedEvent { entity, time, weight, signal, .. } = event;
+        let (state, slot) = match self.states.at_mut(slot) {
+            Some(state) if state.is(entity, signal) => (state, slot),
+            _ => Self::find_or_take(&mut self.states, &self.key, event),
         };
-        let state = self.tables[table].at_mut(slot);
-        let head = state.last_update();
-        if !self.buckets.record(state.buckets_mut(), head, time) {
+        let last = state.last_update();
+        if !self.buckets.record(state.buckets_mut(), Heads::of(last), heads) {
             state.set_saturated();
         }
-        let half_lives = self.schema.def(signal).half_lives();
         let front = &self.fronts[signal.index()];
-        if front.holds(head, time) {
-            state.add_within(front.eras(), half_lives, time, weight);
-            let may_enter = |k| !state.is_ranked(k) && front.may_rank(k, state.sum(k));
-            if !(0..half_lives.len()).any(may_enter) {
-                return;
+        match gains {
+            Some((gains, at)) if front.holds(last, time) => {
+                state.gain(front.half_lives(), |k| gains[k][at % GROUP], time);
+                if !state.may_rank(front.bars()) {
+                    return;
+                }
             }
-        } else {
-            state.add(half_lives, time, weight);
+            _ => state.add(self.schema.def(signal).half_lives(), time, weight),
         }
-        self.rank((table, slot), event.signal);
+        self.rank(slot, signal);
     }
 
     #[inline(never)]
-    pub(super) fn find_or_take(&mut self, table: usize, event: &RoutedEvent) -> usize {
-        let key = &self.key;
-        let table = &mut self.tables[table];
-        let (pairs, bytes) = (table.len(), table.memory_bytes());
-        let slot = table.entry(event, |entity| key.hash(entity));
-        self.pairs += table.len() - pairs;
-        self.hot_bytes += table.memory_bytes() - bytes;
-        slot
+    pub(super) fn find_or_take<'a>(
+        states: &'a mut Table<HotSignalState>,
+        key: &PartitionKey,
+        event: &RoutedEvent,
+    ) -> (&'a mut HotSignalState, usize) {
+        let slot = states.entry(event, |entity| key.hash(entity));
+        (states.at_mut(slot).expect("it was just entered"), slot)
     }
 
     /// Enters a pair that has just changed in the rankings it now belongs to, and moves the front.
     #[inline(never)]
-    pub(super) fn rank(&mut self, (table, slot): (usize, usize), signal: SignalId) {
+    pub(super) fn rank(&mut self, slot: usize, signal: SignalId) {
         let half_lives = self.schema.def(signal).half_lives();
-        let state = self.tables[table].at_mut(slot);
+        let Some(state) = self.states.at_mut(slot) else { return };
         let entity = state.entity();
         let tops = &mut self.tops[signal.index()];
         let mut full = false;
@@ -127,7 +184,8 @@ impl SignalLedger {
         }
         let (front, tops) = (&mut self.fronts[signal.index()], &self.tops[signal.index()]);
         if front.is_behind(newest) {
-            *front = Front::around(newest, self.schema.def(signal).half_lives(), tops);
+            front.move_to(newest, tops);
+            self.front_moves += 1;
         } else if full {
             front.lift_bars(tops);
         }
@@ -142,19 +200,45 @@ impl SignalLedger {
             if top.candidates().len() < crate::limits::TOP_CANDIDATES_MAX {
                 continue;
             }
-            let (tables, key, first) = (&mut self.tables, &self.key, self.first_partition);
+            let (states, key) = (&mut self.states, &self.key);
             let gone = top.keep_best(|entity| -> TopKey {
-                let hash = key.hash(entity);
-                let state = tables[hash.partition() - first].get(hash, entity, signal);
+                let state = states.find(key.hash(entity), entity, signal);
                 (state.map_or(0, |state| state.rank(k, half_life)), Reverse(entity))
             });
             for entity in gone {
-                let hash = key.hash(entity);
-                let table = &mut tables[hash.partition() - first];
-                if let Some(state) = table.get_mut(hash, entity, signal) {
+                if let Some(state) = states.find_mut(key.hash(entity), entity, signal) {
                     state.set_ranked(k, false);
                 }
             }
         }
+    }
+}
+
+/// The same code for processors with vectors of four numbers, of 2013 and later. The same bits too:
+/// nothing is fused or reordered.
+#[cfg(target_arch = "x86_64")]
+struct WideCore;
+
+#[cfg(target_arch = "x86_64")]
+impl WideCore {
+    #[inline]
+    fn is_here() -> bool {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt")
+    }
+
+    #[expect(unsafe_code, reason = "a function for some processors only is unsafe to call")]
+    fn apply_batch(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+        fn wide(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
+            ledger.apply_groups(events);
+        }
+        debug_assert!(Self::is_here());
+        // SAFETY: needs a processor with the instructions named. Holds because the only caller has
+        // asked `is_here`. Test: `a_batch_gives_the_same_bits_as_its_events` in `ledger/tests.rs`.
+        unsafe { wide(ledger, events) };
     }
 }

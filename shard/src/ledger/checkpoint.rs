@@ -7,10 +7,12 @@
 //! Promises: a walk from beginning to end writes out every pair that was dirty when it began,
 //! whatever is applied between its steps; a step is bounded, however large a partition is. A ledger
 //! put back answers to the bit as the one that was written out, then and after the same events.
-//! Why a table that grows does not hide a pair: only growing moves pairs, so a walk that finds its
-//! table grown begins it again; what it has written is clean by then and costs a look.
+//! Why a table that grows does not hide a pair: only growing moves pairs, to a new segment at the
+//! end or within their own, and a walk that finds its segment grown begins it again; what it has
+//! written is clean by then and costs a look.
 
 use super::SignalLedger;
+use super::table::Table;
 use crate::checkpoint::{Chunk, Key, PairRecord, RecordDigest, RecordFault, encode};
 use crate::limits::{BUCKETS, WALK_RECORDS_MAX, WALK_SLOTS_MAX};
 use crate::signal::hot::HotSignalState;
@@ -20,10 +22,9 @@ use ebbtide_wal::Lsn;
 /// How far a checkpoint has come in a ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
-    table: usize,
     slot: usize,
-    /// Slots the table had at the last step.
-    slots: usize,
+    /// The segment of the last step, by its number of growths.
+    growths: u32,
     finished: bool,
     records_max: usize,
     slots_max: usize,
@@ -37,17 +38,18 @@ impl Walk {
     }
 
     pub(crate) fn in_steps_of(records_max: usize, slots_max: usize) -> Self {
-        Self { table: 0, slot: 0, slots: 0, finished: false, records_max, slots_max }
+        Self { slot: 0, growths: 0, finished: false, records_max, slots_max }
     }
 
-    /// The next slot of a table that has `slots`; `None` behind the last.
-    fn next_slot(&mut self, slots: usize) -> Option<usize> {
-        if self.slots != slots {
-            (self.slot, self.slots) = (0, slots);
-        }
-        if self.slot == slots {
-            (self.table, self.slot) = (self.table + 1, 0);
+    /// The next slot of a table, from the beginning of its segment if that has grown since the last
+    /// step; `None` behind the last.
+    fn next_slot(&mut self, states: &Table<HotSignalState>) -> Option<usize> {
+        if self.slot == states.slots() {
             return None;
+        }
+        let (first, growths) = states.segment_of(self.slot);
+        if self.growths != growths {
+            (self.slot, self.growths) = (first, growths);
         }
         self.slot += 1;
         Some(self.slot - 1)
@@ -82,16 +84,13 @@ impl Materializer for SignalLedger {
         }
         let mut chunk = Chunk::new(lsn);
         let mut looks = 0;
-        while walk.table < self.tables.len() {
-            if looks == walk.slots_max || chunk.puts().len() == walk.records_max {
-                return Some(chunk);
+        while let Some(slot) = walk.next_slot(&self.states) {
+            if self.states.at(slot).is_some_and(HotSignalState::is_dirty) {
+                self.write_out(slot, numbers, &mut chunk);
             }
             looks += 1;
-            let table = walk.table;
-            if let Some(slot) = walk.next_slot(self.tables[table].slots())
-                && self.tables[table].at_mut(slot).is_dirty()
-            {
-                self.write_out((table, slot), numbers, &mut chunk);
+            if looks == walk.slots_max || chunk.puts().len() == walk.records_max {
+                return Some(chunk);
             }
         }
         walk.finished = true;
@@ -108,9 +107,7 @@ impl Materializer for SignalLedger {
         }
         let time = Timestamp(record.last_update);
         let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
-        let table = self.table_of(&place);
-        let slot = self.find_or_take(table, &place);
-        let state = self.tables[table].at_mut(slot);
+        let (state, slot) = Self::find_or_take(&mut self.states, &self.key, &place);
         assert!(state.all_time() == 0, "a pair is restored once, and before its events");
         state.restore(record.sums, record.all_time);
         if record.saturated {
@@ -124,7 +121,7 @@ impl Materializer for SignalLedger {
             counts[usize::from(position)] = count;
         }
         self.buckets.replace(state.buckets_mut(), time, &counts);
-        self.rank((table, slot), signal);
+        self.rank(slot, signal);
         Ok(())
     }
 }
@@ -132,15 +129,12 @@ impl Materializer for SignalLedger {
 impl SignalLedger {
     /// Asks for the memory in which a pair will be restored.
     pub(crate) fn fetch(&self, pair: &RestoredPair) {
-        let &RestoredPair { entity, hash, signal, ref record, .. } = pair;
-        let time = Timestamp(record.last_update);
-        let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
-        self.tables[self.table_of(&place)].fetch(&place);
+        self.states.fetch(self.states.start(pair.hash, pair.signal));
     }
 
     /// Puts the record of a slot's pair in the chunk, and its digest in the slot.
-    fn write_out(&mut self, (table, slot): (usize, usize), numbers: &[u8], chunk: &mut Chunk) {
-        let state = self.tables[table].at_mut(slot);
+    fn write_out(&mut self, slot: usize, numbers: &[u8], chunk: &mut Chunk) {
+        let Some(state) = self.states.at_mut(slot) else { return };
         let half_lives = self.schema.def(state.signal()).half_lives().len();
         let counts = self.buckets.counts(state.buckets(), state.last_update());
         let record = PairRecord {

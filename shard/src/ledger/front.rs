@@ -6,27 +6,35 @@
 use super::top::TopList;
 use crate::Timestamp;
 use crate::limits::HALF_LIVES_MAX;
-use crate::signal::half_life::{Era, HalfLife};
+use crate::signal::half_life::{HalfLife, Phase};
 
 /// The stretch of time in which every half-life of a signal type keeps its landmark.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Front {
     first: Timestamp,
     last: Timestamp,
-    /// One for each half-life; the rest are not used.
-    eras: [Era; HALF_LIVES_MAX],
-    /// Sums below this, as bits, enter no ranking. Never above what the list's bar says.
+    /// In whole half-lives, one for each; the rest are not used.
+    landmarks: [u64; HALF_LIVES_MAX],
+    /// Sums below this, as bits, enter no ranking. Never above what the list's bar says; above any
+    /// sum where there is no half-life.
     bars: [u64; HALF_LIVES_MAX],
+    half_lives: [HalfLife; HALF_LIVES_MAX],
+    count: usize,
 }
 
 impl Front {
     /// A front no event is within: the first one moves it.
-    pub(super) const NOWHERE: Self = Self {
-        first: Timestamp::MAX,
-        last: Timestamp(0),
-        eras: [Era::NONE; HALF_LIVES_MAX],
-        bars: [0; HALF_LIVES_MAX],
-    };
+    pub(super) fn nowhere(half_lives: &[HalfLife]) -> Self {
+        let filled = |k| half_lives.get(k).unwrap_or(&half_lives[0]);
+        Self {
+            first: Timestamp::MAX,
+            last: Timestamp(0),
+            landmarks: [0; HALF_LIVES_MAX],
+            bars: [u64::MAX; HALF_LIVES_MAX],
+            half_lives: std::array::from_fn(|k| *filled(k)),
+            count: half_lives.len(),
+        }
+    }
 
     /// Whether both times are within.
     #[inline]
@@ -40,35 +48,44 @@ impl Front {
         self.last < time
     }
 
-    /// The front around `time`.
-    pub(super) fn around(time: Timestamp, half_lives: &[HalfLife], tops: &[TopList]) -> Self {
-        let mut front = Self { first: Timestamp(0), last: Timestamp::MAX, ..Self::NOWHERE };
-        for (era, half_life) in front.eras.iter_mut().zip(half_lives) {
-            *era = half_life.era(time);
-            front.first = front.first.max(era.first);
-            front.last = front.last.min(era.last);
+    /// Moves to around `time`.
+    pub(super) fn move_to(&mut self, time: Timestamp, tops: &[TopList]) {
+        (self.first, self.last) = (Timestamp(0), Timestamp::MAX);
+        for (landmark, half_life) in self.landmarks.iter_mut().zip(&self.half_lives) {
+            let era = half_life.era(time);
+            *landmark = era.landmark;
+            self.first = self.first.max(era.first);
+            self.last = self.last.min(era.last);
         }
-        front.lift_bars(tops);
-        front
+        self.lift_bars(tops);
     }
 
     /// Takes over the bars of the lists, which have risen.
     pub(super) fn lift_bars(&mut self, tops: &[TopList]) {
-        for ((bar, era), top) in self.bars.iter_mut().zip(&self.eras).zip(tops) {
-            *bar = top.least_sum(era.landmark);
+        for ((bar, &landmark), top) in self.bars.iter_mut().zip(&self.landmarks).zip(tops) {
+            *bar = top.least_sum(landmark);
         }
     }
 
-    /// The landmarks within, one for each half-life.
+    /// The least sums that may enter a ranking, as bits, of pairs last updated within.
     #[inline]
-    pub(super) fn eras(&self) -> &[Era; HALF_LIVES_MAX] {
-        &self.eras
+    pub(super) fn bars(&self) -> &[u64; HALF_LIVES_MAX] {
+        &self.bars
     }
 
-    /// Whether a pair with this sum, last updated within, may have to enter the ranking of
-    /// half-life `k`.
+    /// How many half-lives there are.
     #[inline]
-    pub(super) fn may_rank(&self, k: usize, sum: f64) -> bool {
-        sum.to_bits() >= self.bars[k]
+    pub(super) fn half_lives(&self) -> usize {
+        self.count
+    }
+
+    /// How far a weight at `time` has grown since each landmark, in whole half-lives and the rest.
+    /// Of a time outside the front, and where there is no half-life, it says nothing.
+    #[inline]
+    pub(super) fn growth(&self, time: Timestamp) -> [Phase; HALF_LIVES_MAX] {
+        std::array::from_fn(|k| {
+            let Phase { whole, fraction } = self.half_lives[k].phase(time);
+            Phase { whole: whole.wrapping_sub(self.landmarks[k]), fraction }
+        })
     }
 }

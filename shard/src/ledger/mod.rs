@@ -2,18 +2,18 @@
 //! writes.
 //!
 //! ```text
-//! event ─hash─▶ partition ─slot─▶ hot state (one line) ─▶ scores, all-time
-//!                                      └─ bucket ref ───▶ buckets (one to fifteen lines)
+//! event ─hash─▶ segment ─slot─▶ hot state (one line) ─▶ scores, all-time
+//!                                    └─ bucket ref ───▶ buckets (one to fifteen lines)
 //! ```
 //!
 //! Promises: one owner, no lock, no atomic, no clock; the same events in the same order give the
-//! same bits. Growth rehashes one partition at a time. Not here: rings and threads
+//! same bits. Growth moves the pairs of one segment at a time. Not here: rings and threads
 //! ([`crate::shard`]), what a score is ([`crate::signal`]).
 
 mod apply;
 mod checkpoint;
 mod front;
-mod table;
+pub mod table;
 mod top;
 
 use crate::limits::PARTITIONS;
@@ -50,15 +50,15 @@ use top::TopList;
 pub struct SignalLedger {
     schema: Arc<Schema>,
     key: PartitionKey,
-    first_partition: usize,
-    tables: Box<[Table]>,
+    partitions: Range<usize>,
+    states: Table<HotSignalState>,
     buckets: BucketStore,
     /// One list per half-life of each signal type.
     tops: Box<[Vec<TopList>]>,
     /// One for each signal type.
     fronts: Box<[Front]>,
-    pairs: usize,
-    hot_bytes: usize,
+    /// How often a front has moved.
+    front_moves: u64,
 }
 
 impl SignalLedger {
@@ -70,14 +70,13 @@ impl SignalLedger {
     #[must_use]
     pub fn new(schema: Arc<Schema>, key: PartitionKey, partitions: Range<usize>) -> Self {
         assert!(partitions.end <= PARTITIONS, "there are {PARTITIONS} partitions");
-        let tables = partitions.clone().map(|_| Table::default()).collect();
         let tops = schema
             .signals()
             .map(|(_, def)| def.half_lives().iter().map(|_| TopList::default()).collect())
             .collect();
-        let fronts = vec![Front::NOWHERE; schema.signals().len()].into();
-        let (first_partition, buckets) = (partitions.start, BucketStore::default());
-        Self { schema, key, first_partition, tables, buckets, tops, fronts, pairs: 0, hot_bytes: 0 }
+        let fronts = schema.signals().map(|(_, def)| Front::nowhere(def.half_lives())).collect();
+        let (states, buckets) = (Table::default(), BucketStore::default());
+        Self { schema, key, partitions, states, buckets, tops, fronts, front_moves: 0 }
     }
 
     /// The schema of the signals held.
@@ -95,26 +94,26 @@ impl SignalLedger {
     /// The partitions whose entities belong here.
     #[must_use]
     pub fn partitions(&self) -> Range<usize> {
-        self.first_partition..self.first_partition + self.tables.len()
+        self.partitions.clone()
     }
 
     /// Whether an entity of this hash belongs here.
     #[must_use]
     pub fn owns(&self, hash: EntityHash) -> bool {
-        self.partitions().contains(&hash.partition())
+        self.partitions.contains(&hash.partition())
     }
 
     /// Pairs of entity and signal type ever seen.
     #[must_use]
     pub fn pairs(&self) -> usize {
-        self.pairs
+        self.states.len()
     }
 
-    /// Bytes held for hot states, buckets, rankings and the directory of partitions.
+    /// Bytes held for hot states, buckets and rankings.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let rankings = self.tops.iter().flatten().map(TopList::memory_bytes).sum::<usize>();
-        self.hot_bytes + size_of_val(&*self.tables) + self.buckets.memory_bytes() + rankings
+        self.states.memory_bytes() + self.buckets.memory_bytes() + rankings
     }
 
     /// Everything known of a pair as of `now`; `None` if it never had an event.
@@ -179,9 +178,8 @@ impl SignalLedger {
         &self,
         now: Timestamp,
     ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
-        self.tables
+        self.states
             .iter()
-            .flat_map(Table::iter)
             .map(move |state| (state.entity(), state.signal(), self.reading(state, now)))
     }
 
@@ -192,7 +190,7 @@ impl SignalLedger {
         entity: EntityId,
         signal: SignalId,
     ) -> Option<&HotSignalState> {
-        self.tables[hash.partition() - self.first_partition].get(hash, entity, signal)
+        self.states.find(hash, entity, signal)
     }
 
     fn reading(&self, state: &HotSignalState, now: Timestamp) -> SignalReading {

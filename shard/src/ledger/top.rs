@@ -47,12 +47,16 @@ impl TopList {
     /// Lets go of all but the best [`TOP_K_MAX`] and gives back who went. `key` tells an entity's
     /// present key.
     pub(super) fn keep_best(&mut self, key: impl Fn(EntityId) -> TopKey) -> Vec<EntityId> {
-        self.candidates.sort_by_cached_key(|&entity| Reverse(key(entity)));
-        let gone = self.candidates.split_off(TOP_K_MAX.min(self.candidates.len()));
-        if let Some(&last) = self.candidates.get(TOP_K_MAX - 1) {
-            self.bar = Some(key(last));
+        let mut keys: Vec<TopKey> = self.candidates.iter().map(|&entity| key(entity)).collect();
+        if keys.len() < TOP_K_MAX {
+            return Vec::new();
         }
-        gone
+        let (_, &mut last, _) = keys.select_nth_unstable_by(TOP_K_MAX - 1, |a, b| b.cmp(a));
+        self.bar = Some(last);
+        let (kept, gone) = keys.split_at(TOP_K_MAX);
+        self.candidates.clear();
+        self.candidates.extend(kept.iter().map(|(_, Reverse(entity))| *entity));
+        gone.iter().map(|(_, Reverse(entity))| *entity).collect()
     }
 
     /// All candidates, in no particular order: the best [`TOP_K_MAX`] and some more.

@@ -44,6 +44,31 @@ pub fn exp2_fraction(fraction: u64) -> f64 {
     entry + entry * rise
 }
 
+/// `weight · 2^fraction · 2^exponent` lane by lane, to the bit as [`exp2_fraction`] and [`scale`]
+/// give it, for fractions below [`ONE`] and exponents from 0 to 1023. Of others it gives some
+/// finite number.
+///
+/// Without a branch, so that a compiler makes vectors of it.
+#[inline]
+pub fn growth_lanes<const LANES: usize>(
+    weights: &[f64; LANES],
+    fractions: &[u64; LANES],
+    exponents: &[u64; LANES],
+    grown: &mut [f64; LANES],
+) {
+    /// A whole number below 2^52 in the mantissa of this one is itself, once this is taken off.
+    const TWO_52: f64 = (1u64 << 52) as f64;
+    for lane in 0..LANES {
+        let fraction = fractions[lane];
+        let entry = f64::from_bits(EXP2_BITS[(fraction >> REST_BITS) as usize & 127]);
+        let rest = fraction & ((1 << REST_BITS) - 1);
+        let x = (f64::from_bits(TWO_52.to_bits() | rest) - TWO_52) * REST_UNIT;
+        let rise = x * (C1 + x * (C2 + x * (C3 + x * (C4 + x * C5))));
+        let power = f64::from_bits(((exponents[lane] & 1023) + 1023) << 52);
+        grown[lane] = weights[lane] * (entry + entry * rise) * power;
+    }
+}
+
 /// `x · 2^exponent`, exact unless the result is subnormal or too large for an `f64`.
 ///
 /// ```
@@ -58,14 +83,6 @@ pub fn scale(x: f64, exponent: i64) -> f64 {
         return x * power_of_two(exponent);
     }
     scale_far(x, exponent)
-}
-
-/// `x · 2^exponent` for an exponent from 0 to 1023, exact unless too large for an `f64`.
-#[must_use]
-#[inline]
-pub fn scale_up(x: f64, exponent: u64) -> f64 {
-    debug_assert!(exponent <= 1023);
-    x * f64::from_bits((exponent + 1023) << 52)
 }
 
 /// Three factors of 2^±1022 carry any finite `x` to zero or to infinity.
@@ -137,6 +154,28 @@ mod tests {
                 assert!(exp2_fraction(step) < exp2_fraction(step + 1), "at {step}");
             }
         }
+    }
+
+    #[test]
+    fn lanes_give_the_bits_of_one_by_one() {
+        for i in 0..4000u64 {
+            let fractions: [u64; 8] =
+                std::array::from_fn(|lane| (i * 0x1234_5678_9ABC + lane as u64 * i * i) % ONE);
+            let exponents: [u64; 8] = std::array::from_fn(|lane| (i + 37 * lane as u64) % 960);
+            let weights: [f64; 8] = std::array::from_fn(|lane| (i * 7 + lane as u64) as f64 / 3.0);
+            let mut grown = [f64::NAN; 8];
+            growth_lanes(&weights, &fractions, &exponents, &mut grown);
+            for lane in 0..8 {
+                let alone = weights[lane] * exp2_fraction(fractions[lane]);
+                assert_eq!(
+                    grown[lane].to_bits(),
+                    scale(alone, exponents[lane].cast_signed()).to_bits()
+                );
+            }
+        }
+        let mut beyond = [f64::NAN; 2];
+        growth_lanes(&[0.0, 1.0], &[u64::MAX; 2], &[u64::MAX; 2], &mut beyond);
+        assert!(beyond[0] == 0.0 && beyond[1].is_finite());
     }
 
     #[test]

@@ -25,8 +25,9 @@ pub struct HalfLife {
     ns: u64,
     /// `2^(64 + shift) / ns`, rounded down: 64 significant bits.
     reciprocal: u64,
-    /// How far the product of a time and the reciprocal is moved down to reach 48 fraction bits.
-    product_shift: u32,
+    /// How far the upper half of the product of a time and the reciprocal is moved down to reach
+    /// whole half-lives: less than 64.
+    shift: u32,
 }
 
 /// The times that share one landmark of a half-life, both ends included.
@@ -65,7 +66,7 @@ impl HalfLife {
         // The largest shift for which 2^(64 + shift) / ns still fits 64 bits.
         let shift = if ns.is_power_of_two() { ns.ilog2() - 1 } else { ns.ilog2() };
         let reciprocal = u64::try_from((1u128 << (64 + shift)) / u128::from(ns)).ok()?;
-        Some(Self { ns, reciprocal, product_shift: 64 + shift - FRACTION_BITS })
+        Some(Self { ns, reciprocal, shift })
     }
 
     /// The half-life in nanoseconds.
@@ -83,10 +84,13 @@ impl HalfLife {
     /// `time` counted in half-lives.
     #[must_use]
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "whole half-lives fit, see `limits`")]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a product are 64 bits each")]
     pub fn phase(&self, time: Timestamp) -> Phase {
-        let halves = (u128::from(time.0) * u128::from(self.reciprocal)) >> self.product_shift;
-        Phase { whole: (halves >> FRACTION_BITS) as u64, fraction: halves as u64 & (ONE - 1) }
+        let product = u128::from(time.0) * u128::from(self.reciprocal);
+        let (high, low) = ((product >> 64) as u64, product as u64);
+        // The fraction stands below the whole; shifts that cannot overflow save a core the look.
+        let below = high.wrapping_shl(self.shift.wrapping_neg()) | low.wrapping_shr(self.shift);
+        Phase { whole: high.wrapping_shr(self.shift), fraction: below >> (64 - FRACTION_BITS) }
     }
 
     /// All times that have the landmark of `time`.

@@ -11,10 +11,11 @@
 //! first; a state that changed since is dirty. A line of zeros is a free slot.
 
 use super::buckets::BucketRef;
-use super::exp2::{scale, scale_up};
-use super::half_life::{Era, HalfLife};
+use super::exp2::scale;
+use super::half_life::HalfLife;
+use crate::ledger::table::Slot;
 use crate::limits::HALF_LIVES_MAX;
-use crate::{EntityId, SignalId, Timestamp};
+use crate::{EntityId, RoutedEvent, SignalId, Timestamp};
 
 /// One cache line of state for one (entity, signal) pair.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +51,7 @@ const DIRTY: u8 = 1 << 5;
 const _: () = assert!(1 << (RANKED_SHIFT as usize + HALF_LIVES_MAX) <= DIRTY as usize);
 
 impl HotSignalState {
-    /// A slot nobody owns.
-    pub const FREE: Self = Self {
+    const NOBODY: Self = Self {
         entity: 0,
         last_update: 0,
         sums: [0.0; HALF_LIVES_MAX],
@@ -71,22 +71,8 @@ impl HotSignalState {
             last_update: time.0,
             signal: signal.0,
             flags: OCCUPIED,
-            ..Self::FREE
+            ..Self::NOBODY
         }
-    }
-
-    /// Whether no pair owns this slot.
-    #[must_use]
-    #[inline]
-    pub const fn is_free(&self) -> bool {
-        self.flags & OCCUPIED == 0
-    }
-
-    /// Whether this is the state of that pair.
-    #[must_use]
-    #[inline]
-    pub const fn is(&self, entity: EntityId, signal: SignalId) -> bool {
-        self.entity == entity.0 && self.signal == signal.0 && !self.is_free()
     }
 
     /// Whose state this is.
@@ -197,23 +183,26 @@ impl HotSignalState {
         self.count(time);
     }
 
-    /// As [`HotSignalState::add`], to the bit, for an event and a last update that are both within
-    /// `eras`, one for each half-life.
+    /// Counts one event at `time` by what it adds to each of `count` sums: as
+    /// [`HotSignalState::add`], to the bit, if the gains were worked out against the landmarks of
+    /// this state, and the event keeps them.
     #[inline]
-    pub fn add_within(
-        &mut self,
-        eras: &[Era; HALF_LIVES_MAX],
-        half_lives: &[HalfLife],
-        time: Timestamp,
-        weight: f64,
-    ) {
-        debug_assert!(weight >= 0.0 && weight.is_finite(), "weights are checked at the edge");
-        for ((sum, half_life), era) in self.sums.iter_mut().zip(half_lives).zip(eras) {
-            let event = half_life.phase(time);
-            debug_assert!(event.landmark() == era.landmark);
-            *sum += scale_up(weight * event.growth(), event.whole - era.landmark);
+    pub(crate) fn gain(&mut self, count: usize, gain: impl Fn(usize) -> f64, time: Timestamp) {
+        for k in 0..HALF_LIVES_MAX {
+            if k < count {
+                self.sums[k] += gain(k);
+            }
         }
         self.count(time);
+    }
+
+    /// Whether the pair may have to enter a ranking it is not in: where its sum is at or above the
+    /// bar, as bits.
+    #[inline]
+    pub(crate) fn may_rank(&self, bars: &[u64; HALF_LIVES_MAX]) -> bool {
+        let above = |k: usize| u8::from(self.sums[k].to_bits() >= bars[k]) << k;
+        let above = (0..HALF_LIVES_MAX).fold(0, |all, k| all | above(k));
+        above & !(self.flags >> RANKED_SHIFT) != 0
     }
 
     #[inline]
@@ -224,12 +213,6 @@ impl HotSignalState {
             Some(count) => self.all_time = count,
             None => self.set_saturated(),
         }
-    }
-
-    /// The sum of half-life `k` against its landmark.
-    #[inline]
-    pub(crate) const fn sum(&self, k: usize) -> f64 {
-        self.sums[k]
     }
 
     /// The score of half-life `k` as of `now`, or as of the last update if that is later.
@@ -260,6 +243,28 @@ impl HotSignalState {
     #[cfg(test)]
     pub(crate) fn set_all_time(&mut self, all_time: u64) {
         self.all_time = all_time;
+    }
+}
+
+impl Slot for HotSignalState {
+    const FREE: Self = Self::NOBODY;
+
+    fn of(event: &RoutedEvent) -> Self {
+        Self::new(event.entity, event.signal, event.time)
+    }
+
+    fn owner(&self) -> (EntityId, SignalId) {
+        (self.entity(), self.signal())
+    }
+
+    #[inline]
+    fn is(&self, entity: EntityId, signal: SignalId) -> bool {
+        self.entity == entity.0 && self.signal == signal.0 && !self.is_free()
+    }
+
+    #[inline]
+    fn is_free(&self) -> bool {
+        self.flags & OCCUPIED == 0
     }
 }
 

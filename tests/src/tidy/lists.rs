@@ -51,6 +51,10 @@ pub const LONG_FILES: &[&str] = &[];
 pub const UNSAFE_FILES: &[&str] = &[
     // A hint to the processor: several times the rate where the state is larger than the caches.
     "shard/src/prefetch.rs",
+    // Advice to the kernel: a third off each event where the state is larger than the caches.
+    "shard/src/blocks.rs",
+    // The same code for wider processors: vectors of four numbers, and shorter shifts and counts.
+    "shard/src/ledger/apply.rs",
 ];
 
 /// Folders whose `.rs` files are input to a test and so belong to no module tree.

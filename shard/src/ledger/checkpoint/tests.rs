@@ -219,7 +219,7 @@ fn counters_at_their_end_are_put_back_and_stay_there() {
     let mut full = ledger(0..PARTITIONS);
     full.on_event(&event(1, 1, 0, 1.0));
     let hash = key().hash(EntityId(1));
-    let state = full.tables[hash.partition()].get_mut(hash, EntityId(1), SignalId(1)).unwrap();
+    let state = full.states.find_mut(hash, EntityId(1), SignalId(1)).unwrap();
     state.set_all_time(u64::MAX);
     full.on_event(&event(1, 1, 0, 1.0));
     let mut stored = Stored::new();

@@ -2,10 +2,11 @@
 
 use super::{Added, BucketedCounter, Counts, Heads};
 use crate::limits::BUCKETS;
-use crate::signal::window::Ring;
+use crate::prefetch::prefetch;
+use crate::signal::window::{HOURS, MINUTES, Ring};
 
 /// A counter for every bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Dense<T>(pub(super) [T; BUCKETS]);
 
@@ -61,7 +62,8 @@ impl<T: Count> BucketedCounter for Dense<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "each ring then costs what it needs, and no more")]
     fn add(&mut self, ring: Ring, _head: u64, bucket: u64) -> Added {
         let count = &mut self.0[ring.position(bucket)];
         match count.next() {
@@ -77,6 +79,12 @@ impl<T: Count> BucketedCounter for Dense<T> {
     fn sum(&self, ring: Ring, head: u64, newest: usize) -> u64 {
         let sum = |counts: &[T]| counts.iter().map(|&count| u64::from(count.into())).sum::<u64>();
         ring.positions(head, newest).into_iter().map(|positions| sum(&self.0[positions])).sum()
+    }
+
+    #[inline]
+    fn fetch(&self, event: Heads) {
+        prefetch(&self.0[MINUTES.position(event.minute)]);
+        prefetch(&self.0[HOURS.position(event.hour)]);
     }
 
     fn counts(&self, _heads: Heads) -> Counts {

@@ -25,7 +25,6 @@ mod slab;
 use super::window::{HOURS, MINUTES, Ring, Window};
 use crate::Timestamp;
 use crate::limits::BUCKETS;
-use crate::prefetch::prefetch;
 use dense::Dense;
 use packed::Packed;
 use slab::Slab;
@@ -45,7 +44,7 @@ enum Added {
 }
 
 /// The counters of one pair, in one class of block.
-trait BucketedCounter: Sized + Clone {
+trait BucketedCounter: Copy {
     /// A block whose buckets are all empty.
     const EMPTY: Self;
 
@@ -61,21 +60,27 @@ trait BucketedCounter: Sized + Clone {
     /// Events in the `newest` buckets of a `ring` that ends with `head`.
     fn sum(&self, ring: Ring, head: u64, newest: usize) -> u64;
 
+    /// Asks for the cache lines with the buckets of an event.
+    fn fetch(&self, event: Heads);
+
     /// All buckets, written out.
     fn counts(&self, heads: Heads) -> Counts;
 }
 
-/// The last bucket of each ring.
+/// A bucket of each ring.
 #[derive(Clone, Copy, Debug)]
-struct Heads {
+pub(crate) struct Heads {
     minute: u64,
     hour: u64,
 }
 
 impl Heads {
+    /// In place of those that are not known.
+    pub(crate) const NONE: Self = Self { minute: 0, hour: 0 };
+
     /// The buckets that hold `time`.
     #[inline]
-    fn of(time: Timestamp) -> Self {
+    pub(crate) fn of(time: Timestamp) -> Self {
         Self { minute: MINUTES.bucket(time), hour: HOURS.bucket(time) }
     }
 
@@ -181,13 +186,24 @@ macro_rules! on_block {
 }
 
 impl BucketStore {
-    /// Counts an event at `time` for the pair whose counters are at `at` and end at `head`, its
-    /// last update before this event. Says `false` if a bucket is full for good and the event is
-    /// not in it.
+    /// Counts an event in its buckets, for the pair whose counters are at `at` and end with `old`,
+    /// those of its last update before this event. Says `false` if a bucket is full for good and
+    /// the event is not in it.
     #[must_use]
-    #[inline]
-    pub fn record(&mut self, at: &mut BucketRef, head: Timestamp, time: Timestamp) -> bool {
-        let (old, event) = (Heads::of(head), Heads::of(time));
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is on the way of every event")]
+    pub(crate) fn record(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
+        if at.class() != Some(Class::Packed32) || event.hour.wrapping_sub(HOURS.len()) >= old.hour {
+            return self.record_any(at, old, event);
+        }
+        let heads = old.max(event);
+        let added = count(self.packed32.get_mut(at.index()), old, heads, event);
+        added == [Added::Counted; 2] || self.finish(at, heads, event, added)
+    }
+
+    /// The same, for pairs without counters, with many, or with none that has not expired.
+    #[inline(never)]
+    fn record_any(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
         if event.hour >= old.hour + HOURS.len() {
             self.release(at);
         }
@@ -209,10 +225,18 @@ impl BucketStore {
         on_block!(self, at, get, |block| block.sum(ring, ring.bucket(head), newest), none: 0)
     }
 
-    /// Asks for the cache line that counting at `at` begins with.
+    /// Asks for the cache lines that counting at `at` in the buckets of an event touches.
     #[inline]
-    pub fn fetch(&self, at: BucketRef) {
-        on_block!(self, at, get, |block| prefetch(block), none: ());
+    pub(crate) fn fetch(&self, at: BucketRef, event: Heads) {
+        if at.class() == Some(Class::Packed32) {
+            return self.packed32.get(at.index()).fetch(event);
+        }
+        self.fetch_larger(at, event);
+    }
+
+    #[inline(never)]
+    fn fetch_larger(&self, at: BucketRef, event: Heads) {
+        on_block!(self, at, get, |block| block.fetch(event), none: ());
     }
 
     /// All counters at `at`, which end at `head`, written out.
@@ -305,7 +329,8 @@ impl BucketStore {
 
 /// Lets the rings of a block that end with `old` end with `heads`, and counts an event in both,
 /// unless its bucket is older than all of a ring's.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "each ring then costs what it needs, and no more")]
 fn count<C: BucketedCounter>(block: &mut C, old: Heads, heads: Heads, event: Heads) -> [Added; 2] {
     if heads.minute > old.minute {
         block.advance(MINUTES, old.minute, heads.minute);
@@ -313,10 +338,15 @@ fn count<C: BucketedCounter>(block: &mut C, old: Heads, heads: Heads, event: Hea
     if heads.hour > old.hour {
         block.advance(HOURS, old.hour, heads.hour);
     }
-    let mut add = |ring: Ring, head: u64, bucket: u64| {
-        if head - bucket < ring.len() { block.add(ring, head, bucket) } else { Added::Counted }
-    };
-    [add(MINUTES, heads.minute, event.minute), add(HOURS, heads.hour, event.hour)]
+    let is_held = |ring: Ring, head: u64, bucket: u64| head.wrapping_sub(bucket) < ring.len();
+    let mut added = [Added::Counted; 2];
+    if is_held(MINUTES, heads.minute, event.minute) {
+        added[0] = block.add(MINUTES, heads.minute, event.minute);
+    }
+    if is_held(HOURS, heads.hour, event.hour) {
+        added[1] = block.add(HOURS, heads.hour, event.hour);
+    }
+    added
 }
 
 #[cfg(test)]

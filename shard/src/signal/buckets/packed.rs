@@ -11,6 +11,7 @@
 
 use super::{Added, BucketedCounter, Counts, Heads};
 use crate::limits::{BUCKETS, HOUR_BUCKETS, MINUTE_BUCKETS};
+use crate::prefetch::prefetch;
 use crate::signal::window::{HOURS, MINUTES, Ring};
 use std::ops::Range;
 
@@ -19,7 +20,7 @@ const MINUTES_MASK: u64 = u64::MAX >> (64 - MINUTE_BUCKETS);
 const LAST_HOURS_MASK: u64 = u64::MAX >> (64 * HOUR_WORDS - HOUR_BUCKETS);
 
 /// Up to `ROOM` non-empty buckets of up to 255 events.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Packed<const ROOM: usize> {
     minutes: u64,
@@ -64,6 +65,15 @@ impl<const ROOM: usize> Packed<ROOM> {
     fn set_used(&mut self, ring: Ring, ago: usize) {
         let word = if ring == MINUTES { &mut self.minutes } else { &mut self.hours[ago / 64] };
         *word |= 1 << (ago % 64);
+    }
+
+    /// Counts the first event of an empty bucket.
+    fn add_first(&mut self, ring: Ring, ago: usize) -> Added {
+        let newer = self.used(ring, ago);
+        let Some(count) = self.open(ring, newer) else { return Added::NeedsRoom };
+        *count = 1;
+        self.set_used(ring, ago);
+        Added::Counted
     }
 
     /// Makes room for the count of one bucket more, after the `newer` ones.
@@ -119,32 +129,36 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "each ring then costs what it needs, and no more")]
     fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added {
         let ago = ring.ago(head, bucket);
+        if !self.is_used(ring, ago) {
+            return self.add_first(ring, ago);
+        }
         let newer = if ago == 0 { 0 } else { self.used(ring, ago) };
-        if self.is_used(ring, ago) {
-            let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
-            return match self.counts[place].checked_add(1) {
-                Some(count) => {
-                    self.counts[place] = count;
-                    Added::Counted
-                }
-                None => Added::NeedsRoom,
-            };
+        let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+        match self.counts[place].checked_add(1) {
+            Some(count) => {
+                self.counts[place] = count;
+                Added::Counted
+            }
+            None => Added::NeedsRoom,
         }
-        match self.open(ring, newer) {
-            Some(count) => *count = 1,
-            None => return Added::NeedsRoom,
-        }
-        self.set_used(ring, ago);
-        Added::Counted
     }
 
     #[inline]
     fn sum(&self, ring: Ring, _head: u64, newest: usize) -> u64 {
         let places = Self::places(ring, self.used(ring, newest));
         self.counts[places].iter().map(|&count| u64::from(count)).sum()
+    }
+
+    #[inline]
+    fn fetch(&self, _event: Heads) {
+        prefetch(self);
+        if let Some(last) = self.counts.last().filter(|_| size_of::<Self>() > 64) {
+            prefetch(last);
+        }
     }
 
     fn counts(&self, heads: Heads) -> Counts {

@@ -23,7 +23,7 @@ impl Pair {
         if self.events.is_empty() {
             self.head = time;
         }
-        assert!(self.store.record(&mut self.at, self.head, time));
+        assert!(self.store.record(&mut self.at, Heads::of(self.head), Heads::of(time)));
         self.head = self.head.max(time);
         self.events.push(time);
     }
@@ -127,9 +127,9 @@ fn a_full_bucket_stays_full_and_says_so() {
     let mut store = BucketStore::default();
     let mut at = BucketRef::NONE;
     store.replace(&mut at, Timestamp(0), &counts);
-    assert!(!store.record(&mut at, Timestamp(0), Timestamp(0)), "the hour was full");
+    assert!(!store.record(&mut at, Heads::NONE, Heads::NONE), "the hour was full");
     assert_eq!(store.counts(at, Timestamp(0))[0], u32::MAX, "the minute was not");
-    assert!(!store.record(&mut at, Timestamp(0), Timestamp(0)));
+    assert!(!store.record(&mut at, Heads::NONE, Heads::NONE));
     assert_eq!(
         (store.counts(at, Timestamp(0))[0], store.counts(at, Timestamp(0))[60]),
         (u32::MAX, u32::MAX)

@@ -1,0 +1,194 @@
+//! Memory for many blocks of one size, in chunks that ask the kernel for huge pages.
+//!
+//! ```text
+//! index ─high bits─▶ chunk ─low bits─▶ block
+//! ```
+//!
+//! Promises: a block never moves once they take more than [`SMALL_CHUNK_BYTES`], so growth never
+//! copies much; runs of blocks that begin at a multiple of their length lie side by side. Why huge
+//! pages: with pages of 4 KiB, finding the page of a line costs as much as fetching the line once
+//! a ledger has millions of pairs. Where the kernel gives none, all works as well, slower.
+
+use crate::limits::{CHUNK_BYTES, HUGE_PAGE_BYTES, SMALL_CHUNK_BYTES};
+use aligned_vec::{AVec, RuntimeAlign};
+
+/// Blocks, named by index.
+#[derive(Debug)]
+pub struct Blocks<T> {
+    /// All are full but the last; all have room for a whole chunk but the first, while it is small.
+    chunks: Vec<AVec<T, RuntimeAlign>>,
+}
+
+impl<T> Default for Blocks<T> {
+    fn default() -> Self {
+        Self { chunks: Vec::new() }
+    }
+}
+
+impl<T: Copy> Blocks<T> {
+    const CHUNK_BITS: u32 = (CHUNK_BYTES / size_of::<T>()).ilog2();
+    const CHUNK_BLOCKS: usize = 1 << Self::CHUNK_BITS;
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let full = self.chunks.len().saturating_sub(1) * Self::CHUNK_BLOCKS;
+        full + self.chunks.last().map_or(0, AVec::len)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Adds `count` blocks, all of them `block`.
+    ///
+    /// # Panics
+    ///
+    /// If the last chunk would hold a part of them only. It does not where all additions are of
+    /// one count that is a power of two, and no more than a chunk holds.
+    pub fn extend(&mut self, count: usize, block: T) {
+        if self.chunks.last().is_none_or(|last| last.len() == Self::CHUNK_BLOCKS) {
+            let first = self.chunks.is_empty() && count * size_of::<T>() <= SMALL_CHUNK_BYTES;
+            self.chunks.push(if first { AVec::new(align_of::<T>()) } else { Self::whole_chunk() });
+        }
+        let only = self.chunks.len() == 1;
+        if let Some(last) = self.chunks.last_mut() {
+            let len = last.len() + count;
+            assert!(len <= Self::CHUNK_BLOCKS, "a run of blocks lies within one chunk");
+            if only && len > last.capacity() {
+                *last = Self::moved(last, len);
+            }
+            last.resize(len, block);
+        }
+    }
+
+    /// The only chunk, with room for `len` blocks.
+    fn moved(chunk: &AVec<T, RuntimeAlign>, len: usize) -> AVec<T, RuntimeAlign> {
+        let mut moved = if len * size_of::<T>() > SMALL_CHUNK_BYTES {
+            Self::whole_chunk()
+        } else {
+            AVec::with_capacity(align_of::<T>(), len.max(chunk.len() + chunk.len() / 4))
+        };
+        moved.extend_from_slice(chunk);
+        moved
+    }
+
+    /// An empty chunk that is never moved.
+    fn whole_chunk() -> AVec<T, RuntimeAlign> {
+        let mut chunk = AVec::with_capacity(HUGE_PAGE_BYTES, Self::CHUNK_BLOCKS);
+        ask_for_huge_pages(&mut chunk);
+        chunk
+    }
+
+    /// The block at `index`, if there are as many.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.chunks.get(index >> Self::CHUNK_BITS)?.get(index % Self::CHUNK_BLOCKS)
+    }
+
+    /// The block at `index`, to change.
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.chunks.get_mut(index >> Self::CHUNK_BITS)?.get_mut(index % Self::CHUNK_BLOCKS)
+    }
+
+    /// The `count` blocks from `first` on, a multiple of `count`, which is a power of two.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many.
+    #[inline]
+    #[must_use]
+    pub fn run(&self, first: usize, count: usize) -> &[T] {
+        let place = first % Self::CHUNK_BLOCKS;
+        &self.chunks[first >> Self::CHUNK_BITS][place..place + count]
+    }
+
+    /// The same, to change.
+    #[inline]
+    pub fn run_mut(&mut self, first: usize, count: usize) -> &mut [T] {
+        let place = first % Self::CHUNK_BLOCKS;
+        &mut self.chunks[first >> Self::CHUNK_BITS][place..place + count]
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter())
+    }
+
+    /// Bytes taken: those of a whole chunk as far as they were ever written to.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let taken = |chunk: &AVec<T, RuntimeAlign>| {
+            let all = chunk.capacity() * size_of::<T>();
+            if chunk.alignment() < HUGE_PAGE_BYTES {
+                return all;
+            }
+            (chunk.len() * size_of::<T>()).next_multiple_of(HUGE_PAGE_BYTES).min(all)
+        };
+        self.chunks.iter().map(taken).sum::<usize>()
+            + self.chunks.capacity() * size_of::<AVec<T, RuntimeAlign>>()
+    }
+}
+
+/// Asks that the pages of a chunk be huge. A kernel that knows none, or was told not to, says no.
+#[expect(unsafe_code, reason = "the system call takes a pointer, and so is not safe by its type")]
+fn ask_for_huge_pages<T>(chunk: &mut AVec<T, RuntimeAlign>) {
+    use rustix::mm::{Advice, madvise};
+    let bytes = chunk.capacity() * size_of::<T>();
+    // Whole huge pages only: what is behind the last may be another's.
+    let bytes = bytes - bytes % HUGE_PAGE_BYTES;
+    // SAFETY: needs a range that is mapped and whose contents the advice leaves alone. Holds
+    // because the vector owns `capacity` blocks from its pointer on, and this advice changes how
+    // memory is backed, never what it reads as. Test: `chunks_are_aligned_and_keep_what_they_hold`.
+    let _refused = unsafe { madvise(chunk.as_mut_ptr().cast(), bytes, Advice::LinuxHugepage) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_stay_what_they_are_through_every_growth() {
+        let mut blocks = Blocks::<[u64; 8]>::default();
+        assert!(blocks.is_empty());
+        let count = 3 * Blocks::<[u64; 8]>::CHUNK_BLOCKS / 2;
+        for i in 0..count {
+            blocks.extend(1, [i as u64; 8]);
+            assert_eq!(blocks.len(), i + 1);
+        }
+        assert!(blocks.iter().enumerate().all(|(i, block)| *block == [i as u64; 8]));
+        assert_eq!(blocks.get(count - 1), Some(&[count as u64 - 1; 8]));
+        assert_eq!(blocks.get(count), None);
+        let held = blocks.memory_bytes();
+        assert!((count * 64..count * 64 + HUGE_PAGE_BYTES + 4096).contains(&held), "{held}");
+    }
+
+    #[test]
+    fn chunks_are_aligned_and_keep_what_they_hold() {
+        let mut blocks = Blocks::<u64>::default();
+        let chunk = Blocks::<u64>::CHUNK_BLOCKS;
+        (0..4).for_each(|i| blocks.extend(chunk / 2, i));
+        for first in [0, chunk] {
+            let run = blocks.run(first, chunk);
+            assert!(run.as_ptr().addr().is_multiple_of(HUGE_PAGE_BYTES));
+            let value = 2 * (first / chunk) as u64;
+            assert!(run[..chunk / 2].iter().all(|&block| block == value));
+            assert!(run[chunk / 2..].iter().all(|&block| block == value + 1));
+        }
+        blocks.run_mut(chunk, 4).fill(9);
+        assert_eq!((blocks.get(chunk + 3), blocks.get(chunk + 4)), (Some(&9), Some(&2)));
+        *blocks.get_mut(5).unwrap() = 8;
+        assert_eq!(blocks.run(4, 4), [0, 8, 0, 0]);
+    }
+
+    #[test]
+    fn a_small_store_takes_what_it_needs() {
+        let mut blocks = Blocks::<[u64; 8]>::default();
+        (0..200).for_each(|_| blocks.extend(1, [0; 8]));
+        assert!(blocks.memory_bytes() <= 200 * 64 * 5 / 4 + 256);
+    }
+}
