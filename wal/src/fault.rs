@@ -10,6 +10,7 @@
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::storage::FileName;
@@ -105,11 +106,26 @@ impl IoFault {
         }
     }
 
+    /// Whether the device, or the file system on it, does not have the bytes any more: no
+    /// permission and no room would help.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.raw_os_error.is_some_and(is_unreadable)
+    }
+
     /// Whether freeing space is what would help.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         matches!(self.kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
+}
+
+/// Whether an error with this number says that the device, or the file system on it, does not have
+/// the bytes any more.
+#[must_use]
+pub fn is_unreadable(raw_os_error: i32) -> bool {
+    let lost = [Errno::IO, Errno::NODATA, Errno::BADMSG, Errno::UCLEAN];
+    lost.iter().any(|errno| errno.raw_os_error() == raw_os_error)
 }
 
 #[cfg(test)]

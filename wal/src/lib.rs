@@ -80,7 +80,7 @@ mod writer;
 
 pub use blocking::ready;
 pub use entry::Batch;
-pub use fault::{IoFault, Step};
+pub use fault::{IoFault, Step, is_unreadable};
 pub use io::{CommitDone, CommitIo, UpkeepDone, UpkeepIo};
 pub use io_tasks::{IoTasks, LaneTask};
 pub use io_threads::IoThreads;

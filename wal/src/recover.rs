@@ -300,7 +300,9 @@ fn judge(
             Ok(())
         }
         TailVerdict::RefuseDamaged => Err(damaged(walk.fault.unwrap_or(FrameFault::Short))),
-        TailVerdict::RefuseMissing => Err(RecoverError::Missing { segment: segment + 1 }),
+        TailVerdict::RefuseMissing => {
+            Err(RecoverError::Missing { segment: segment.saturating_add(1) })
+        }
         TailVerdict::RefuseShortened => Err(match walk.fault {
             // A log that is closed cuts its file: what is wrong is the frame, not the length.
             Some(fault @ (FrameFault::Header | FrameFault::Payload)) => damaged(fault),

@@ -6,7 +6,7 @@
 mod world;
 
 use ebbtide_wal::storage::FileName;
-use ebbtide_wal::storage::sim::SimDisk;
+use ebbtide_wal::storage::sim::{FaultPlan, SimDisk, SimFault};
 use ebbtide_wal::{Gap, LogOptions, Lsn, SalvageReport, Salvaged, ready, salvage};
 use world::{Appended, Crash, IDENTITY, World};
 
@@ -38,8 +38,14 @@ struct Read {
 }
 
 fn read(disk: &SimDisk) -> Read {
+    read_behind(disk, Lsn::NONE)
+}
+
+/// Reads a log that has to reach up to `restored`.
+fn read_behind(disk: &SimDisk, restored: Lsn) -> Read {
     let (mut batches, mut gaps) = (Vec::new(), Vec::new());
-    let report = ready(salvage(disk, IDENTITY.shard, Some(IDENTITY.store), |found| match found {
+    let of = (IDENTITY.shard, Some(IDENTITY.store));
+    let report = ready(salvage(disk, of, restored, |found| match found {
         Salvaged::Batch(batch) => {
             let (first, count) = (batch.first, batch.count);
             batches.push(Appended { first, count, bytes: batch.records.to_vec() });
@@ -122,6 +128,7 @@ fn a_gap_says_which_records_lie_in_it_and_whether_an_opening_may() {
         after: Lsn::new(12),
         until: Some(Lsn::new(17)),
         first_frame: false,
+        raw_os_error: None,
     };
     assert_eq!(found.gaps, [gap]);
     assert_eq!(found.report.bad_bytes, 8192);
@@ -188,8 +195,70 @@ fn what_a_crash_leaves_is_no_gap() {
         let last = replayed.expect("a crash is no damage").report.last;
         assert!(last >= promised);
         assert!(found.batches.ends_with(&seen), "seed {seed}");
-        let report = ready(salvage(&world.disk, IDENTITY.shard, None, |_| {}));
+        let report = ready(salvage(&world.disk, (IDENTITY.shard, None), Lsn::NONE, |_| {}));
         torn += u32::from(report.expect("it can be listed").last < world.model_last());
     }
     assert!(torn > 5, "{torn} crashes took something");
+}
+
+/// What is zeroed looks like the end of a log that was never closed.
+#[test]
+fn a_log_that_ends_before_a_checkpoint_does_ends_in_a_gap() {
+    let mut world = filled(7);
+    world.crash(Crash::Kill);
+    world.disk.lose(FileName::Segment(4));
+    let third = FileName::Segment(3);
+    let mut bytes = world.disk.bytes(third);
+    bytes[4096 + 8192..].fill(0);
+    world.disk.put(third, &bytes);
+    // Five batches of four records are left.
+    assert_eq!(read_behind(&world.disk, Lsn::new(20)).gaps, []);
+    let found = read_behind(&world.disk, Lsn::new(21));
+    let gap = Gap {
+        segment: 3,
+        offset: 4096 + 8192,
+        after: Lsn::new(20),
+        until: None,
+        first_frame: true,
+        raw_os_error: None,
+    };
+    assert_eq!((found.gaps, found.report.last), (vec![gap], Lsn::new(20)));
+}
+
+#[test]
+fn a_device_that_gives_nothing_at_any_call_costs_what_lies_there_and_says_so() {
+    let world = closed(7);
+    let (mut at, mut gaps) = (2, 0);
+    loop {
+        world.disk.plan(FaultPlan { fault: SimFault::Io, at, sticky: false });
+        let found = read(&world.disk);
+        if !world.disk.fired() {
+            break;
+        }
+        assert_accounted_for(&world, &found, &format!("call {at}"));
+        assert!(found.gaps.iter().all(|gap| gap.raw_os_error == Some(5)), "{:?}", found.gaps);
+        (at, gaps) = (at + 1, gaps + found.gaps.len());
+    }
+    assert!(gaps > 4, "{gaps} gaps in {at} calls");
+}
+
+#[test]
+fn what_keeps_from_reading_and_is_no_damage_is_no_gap() {
+    for at in 2..8 {
+        let world = closed(7);
+        world.disk.plan(FaultPlan { fault: SimFault::PowerOff, at, sticky: true });
+        let of = (IDENTITY.shard, Some(IDENTITY.store));
+        let fault = ready(salvage(&world.disk, of, Lsn::NONE, |_| {})).unwrap_err();
+        assert!(!fault.is_unreadable(), "{fault}");
+    }
+}
+
+#[test]
+fn a_segment_of_the_highest_number_is_one_like_others() {
+    let world = closed(7);
+    world.disk.put(FileName::Segment(u64::MAX), &[]);
+    let found = read(&world.disk);
+    assert_eq!(found.batches, world.model);
+    let [gap] = found.gaps[..] else { panic!("{:?}", found.gaps) };
+    assert_eq!((gap.segment, gap.until), (5, None));
 }

@@ -16,16 +16,12 @@ use super::verify::{Finding, Verification, verify};
 use crate::StoreError;
 use crate::store::StoreFiles;
 use crate::store::backup::segments;
-use crate::store::files::{self, failed};
+use crate::store::files::{self, CHUNK_BYTES, failed, fill};
 use crate::store::recover::present_logs;
 use rustix::fs::{Advice, fadvise};
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-
-/// Bytes that are copied at once.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// What a copy holds.
 #[derive(Debug)]
@@ -198,18 +194,4 @@ fn copy_file(from: &Path, to: &Path) -> Result<u64, BackupError> {
         return Err(BackupError::Differs { path: from.to_owned(), to: to.to_owned() });
     }
     Ok(bytes)
-}
-
-/// Reads until `into` is full or the file ends.
-fn fill(file: &mut File, into: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < into.len() {
-        match file.read(&mut into[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

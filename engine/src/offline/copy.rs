@@ -2,13 +2,14 @@
 //!
 //! Promises: the original is only read; the copy is its owner's alone and goes with this value,
 //! also when something fails.
-//! Fails by: [`StoreError::Copy`], with the bytes it takes and where they were to go.
+//! Fails by: [`StoreError::Copy`], with the bytes it takes and where they were to go, when it
+//! cannot be written; [`StoreError::Io`] when the original cannot be read.
 
 use crate::StoreError;
-use crate::store::files::failed;
+use crate::store::files::{self, CHUNK_BYTES, failed, fill};
 use crate::store::{FjallStorage, StoreFiles};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -39,8 +40,8 @@ impl CheckpointCopy {
             .prefix("ebbtide-checkpoint-")
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&place)
-            .map_err(no_copy)?;
-        listed.copy(&original, folder.path()).map_err(no_copy)?;
+            .map_err(&no_copy)?;
+        listed.copy(&original, folder.path(), &no_copy)?;
         let opened = FjallStorage::open_copy(folder.path(), &original);
         let storage = opened.map_err(|source| StoreError::Storage { path: original, source })?;
         Ok(Self { storage, bytes: listed.bytes, _folder: folder })
@@ -89,13 +90,28 @@ impl Listed {
         Ok(listed)
     }
 
-    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+    /// Copies everything; `no_copy` is for what goes wrong at the place of the copy.
+    fn copy(
+        &self,
+        from: &Path,
+        to: &Path,
+        no_copy: &impl Fn(io::Error) -> StoreError,
+    ) -> Result<(), StoreError> {
         for folder in &self.folders {
-            fs::create_dir(to.join(folder))?;
+            fs::create_dir(to.join(folder)).map_err(no_copy)?;
         }
+        let mut chunk = vec![0; CHUNK_BYTES];
         for file in &self.files {
-            let mut source = File::open(from.join(file))?;
-            io::copy(&mut source, &mut File::create_new(to.join(file))?)?;
+            let (path, copy) = (from.join(file), to.join(file));
+            let mut source = files::open_to_read(&path)?;
+            let mut target = File::create_new(copy).map_err(no_copy)?;
+            loop {
+                let read = fill(&mut source, &mut chunk).map_err(failed("reading", &path))?;
+                target.write_all(&chunk[..read]).map_err(no_copy)?;
+                if read < chunk.len() {
+                    break;
+                }
+            }
         }
         Ok(())
     }

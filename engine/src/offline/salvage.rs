@@ -154,6 +154,10 @@ fn identity(held: &HeldStore, troubles: &mut Troubles) -> Result<Option<Manifest
             });
             Ok(mended)
         }
+        Err(error) if error.is_unreadable() => {
+            troubles.note(Trouble::Manifest { path: held.files().manifest() });
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -174,7 +178,7 @@ impl Checkpoint {
             return lost(&"it is not there");
         }
         let copy = match CheckpointCopy::open(files) {
-            Err(error) if error.is_damage() => return lost(&error),
+            Err(error) if error.is_damage() || error.is_unreadable() => return lost(&error),
             opened => opened?,
         };
         let meta = match read_meta(copy.storage()) {
@@ -305,7 +309,7 @@ impl Found<'_> {
             }
         };
         match seal::check(self.files) {
-            Err(error) if error.is_damage() => {
+            Err(error) if error.is_damage() || error.is_unreadable() => {
                 troubles.note(Trouble::Seal { why: error.to_string() });
             }
             checked => drop(checked?),

@@ -8,7 +8,7 @@
 use ebbtide_shard::checkpoint::{LoadError, SaveError, StorageError, StorageErrorKind};
 use ebbtide_shard::schema::evolution::EvolutionError;
 use ebbtide_shard::schema::numbers::NumbersError;
-use ebbtide_wal::{IoFault, RecoverError};
+use ebbtide_wal::{IoFault, RecoverError, is_unreadable};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub enum StoreError {
         path: PathBuf,
         /// The cause's kind.
         kind: io::ErrorKind,
+        /// The operating system's number for the cause, where it came from there.
+        raw_os_error: Option<i32>,
         /// The cause in words.
         cause: String,
     },
@@ -352,6 +354,13 @@ impl StoreError {
             | Self::Busy { path } => Some(path),
             _ => None,
         }
+    }
+
+    /// Whether the device does not have the bytes any more that were to be read.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        let Self::Io { raw_os_error, .. } = self else { return false };
+        raw_os_error.is_some_and(is_unreadable)
     }
 
     /// Whether what is stored is wrong, rather than the environment or the caller.

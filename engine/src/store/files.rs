@@ -22,6 +22,8 @@ const FILE_MODE: u32 = 0o600;
 /// No file of the database becomes longer: its journal begins with 64 MiB and goes on in another
 /// file when a table in memory has as much.
 const DATABASE_FILE_BYTES: u64 = 128 << 20;
+/// Bytes that are copied at once.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 /// Permission bits that let others change what is stored.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -133,6 +135,7 @@ pub(crate) fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> 
         doing,
         path: path.to_owned(),
         kind: cause.kind(),
+        raw_os_error: cause.raw_os_error(),
         cause: cause.to_string(),
     }
 }
@@ -226,6 +229,20 @@ pub(crate) fn read_short(path: &Path, most: usize) -> Result<Option<Vec<u8>>, St
     let mut file = open_to_read(path)?.take(most as u64 + 1);
     file.read_to_end(&mut bytes).map_err(failed("reading", path))?;
     Ok(Some(bytes))
+}
+
+/// Reads until `into` is full or the file ends.
+pub(crate) fn fill(file: &mut File, into: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < into.len() {
+        match file.read(&mut into[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Puts a file in place, whole and durable: written beside, synced, renamed, directory synced.

@@ -116,11 +116,12 @@ struct LogReader<'scope> {
 fn read(
     directory: &Path,
     (log, store): (u32, Option<StoreId>),
+    covered: Lsn,
     give: &SyncSender<Piece>,
 ) -> Result<SalvageReport, IoFault> {
     let list = |cause| IoFault::directory(ebbtide_wal::Step::List, &cause);
     let storage = Threads::open_existing(directory).map_err(list)?;
-    ready(salvage(&storage, log, store, |found| {
+    ready(salvage(&storage, (log, store), covered, |found| {
         let piece = match found {
             Salvaged::Batch(batch) => {
                 let (first, count) = (batch.first, batch.count);
@@ -141,8 +142,10 @@ fn beginning(directory: &Path) -> Result<Option<(u64, Option<Lsn>)>, StoreError>
     else {
         return Ok(None);
     };
-    let header = files::read_short(&directory.join(name), SEGMENT_HEADER_BYTES);
-    let header = header.ok().flatten().and_then(|bytes| SegmentHeader::decode(&bytes).ok());
+    let header = match files::read_short(&directory.join(name), SEGMENT_HEADER_BYTES) {
+        Err(error @ StoreError::Io { .. }) if !error.is_unreadable() => return Err(error),
+        read => read.ok().flatten().and_then(|bytes| SegmentHeader::decode(&bytes).ok()),
+    };
     Ok(Some((seq, header.map(|(header, _)| header.prev_last))))
 }
 
@@ -205,11 +208,11 @@ impl<'scope> LogReader<'scope> {
     ) -> Result<Self, StoreError> {
         let (give, pieces) = sync_channel(PIECES_AHEAD);
         let (directory, store) = (of.files.log(log), of.store);
-        let work = move || read(&directory, (log, store), &give);
+        let covered = Lsn::new(of.covered.get(&log).copied().unwrap_or(0));
+        let work = move || read(&directory, (log, store), covered, &give);
         let thread = thread::Builder::new().name(format!("ebbtide-read-{log}"));
         let thread = thread.spawn_scoped(scope, work);
         let thread = thread.map_err(failed("reading", &of.files.log(log)))?;
-        let covered = Lsn::new(of.covered.get(&log).copied().unwrap_or(0));
         let placement = Placement::over(of.layout as usize);
         let placement = placement.filter(|placement| (log as usize) < placement.shards());
         let owned = placement.map_or(0..0, |placement| placement.partitions(log as usize));
@@ -239,7 +242,8 @@ impl<S: EventSink> Merge<'_, '_, S> {
             let after = Lsn::new(self.of.covered.get(&log).copied().unwrap_or(0));
             if let Some(begins) = begins.filter(|&begins| begins > after) {
                 let until = Some(begins.next());
-                let gap = Gap { segment, offset: 0, after, until, first_frame: true };
+                let (offset, first_frame, raw_os_error) = (0, true, None);
+                let gap = Gap { segment, offset, after, until, first_frame, raw_os_error };
                 self.troubles.note(Trouble::Gap { log, gap });
                 self.stop(0..PARTITIONS);
             }

@@ -5,6 +5,7 @@
 use ebbtide_shard::EntityId;
 use ebbtide_shard::checkpoint::{RecordFault, Tag};
 use ebbtide_wal::{Gap, Lsn};
+use std::io;
 use std::path::PathBuf;
 
 /// Something that could not be read as it was written.
@@ -109,8 +110,8 @@ pub enum Trouble {
         after: Lsn,
     },
     /// Records in the middle or at the end of a log.
-    #[error("log {log}, segment {} from offset {}: {} are lost", .gap.segment, .gap.offset,
-        records(.gap))]
+    #[error("log {log}, segment {} from offset {}: {} are lost{}", .gap.segment, .gap.offset,
+        records(.gap), cause(.gap))]
     Gap {
         /// Its number.
         log: u32,
@@ -119,8 +120,8 @@ pub enum Trouble {
     },
     /// A part of a log that the checkpoint includes: nothing is lost.
     #[error(
-        "log {log}, segment {} from offset {}: what cannot be read there is in the checkpoint",
-        .gap.segment, .gap.offset
+        "log {log}, segment {} from offset {}: what cannot be read there is in the checkpoint{}",
+        .gap.segment, .gap.offset, cause(.gap)
     )]
     Covered {
         /// Its number.
@@ -170,6 +171,11 @@ fn records(gap: &Gap) -> String {
         Some(until) => format!("records {first} to {} (at most)", until.previous()),
         None => format!("records from {first} on, it is not known how many,"),
     }
+}
+
+fn cause(gap: &Gap) -> String {
+    let cause = gap.raw_os_error.map(io::Error::from_raw_os_error);
+    cause.map(|cause| format!(" ({cause})")).unwrap_or_default()
 }
 
 impl Trouble {
