@@ -5,10 +5,12 @@
 mod call;
 mod stores;
 
-use call::{Ended, ebbtide};
+use call::{Ended, ebbtide, ebbtide_by_other, give_to_other};
+use ebbtide::LogOptions;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use stores::{Home, NOW, SOURCE, builder, dump_by_engine, files, flip, make, record, segments};
 
@@ -43,6 +45,12 @@ impl Damaged {
     fn by(shards: usize, checkpoint: Option<u64>, rest: &[&str], harm: &dyn Fn(&Path)) -> Self {
         let home = Home::new();
         make(&home.store(), shards, EVENTS, checkpoint);
+        Self::of(home, rest, harm)
+    }
+
+    /// The same, of a store that is there.
+    #[track_caller]
+    fn of(home: Home, rest: &[&str], harm: &dyn Fn(&Path)) -> Self {
         stores::copy(&home.store(), &home.at("damaged"));
         harm(&home.at("damaged"));
         let before = files(&home.at("damaged"));
@@ -267,4 +275,78 @@ fn what_cannot_be_salvaged_is_told_by_its_kind() {
     salvage(&home.store(), &home.at("new"), &[]).failed(3, &["is open already"]);
     drop(engine);
     assert!(!home.at("new").exists());
+}
+
+/// What a log lost at its end looks like an end, unless somebody asks how far it has to reach.
+#[test]
+fn a_log_that_ends_before_the_checkpoint_does_has_lost_records() {
+    let home = Home::new();
+    let engine = builder(&home.store(), 2).log_options(LogOptions::default()).open().unwrap();
+    record(&engine, 1, 450);
+    engine.checkpoint().unwrap();
+    record(&engine, 451, EVENTS);
+    engine.close(stores::PATIENCE).unwrap();
+    let harm = |store: &Path| {
+        let path = &segments(store, 1)[0];
+        let mut bytes = fs::read(path).unwrap();
+        bytes[8192..].fill(0);
+        // As long as while it was written to.
+        bytes.resize(usize::try_from(LogOptions::default().segment_bytes).unwrap(), 0);
+        fs::write(path, bytes).unwrap();
+    };
+    let damaged = Damaged::of(home, &[], &harm);
+    damaged.lost("log 1, segment 1 from offset 8192").is_filled_by_sending_again();
+    assert!(damaged.total() < EVENTS);
+}
+
+#[test]
+fn a_file_whose_name_alone_is_strange_is_told_as_a_gap() {
+    let harm = |store: &Path| {
+        fs::write(store.join("log/0000/seg-ffffffffffffffff.wal"), "").unwrap();
+    };
+    Damaged::by(1, None, &[], &harm).lost("it is not known how many").is_filled_by_sending_again();
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_a_matter_of_permissions_and_costs_nothing() {
+    let home = Home::new();
+    make(&home.store(), 2, EVENTS, Some(300));
+    give_to_other(home.path());
+    let segment = segments(&home.store(), 1).pop().unwrap();
+    let may_not = |path: &Path, to: &str| {
+        fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        let (store, new) = (home.store(), home.at("new"));
+        let (store, new) = (store.to_str().unwrap(), new.to_str().unwrap());
+        let told = ebbtide_by_other(["salvage", "--data-dir", store, "--to", new]);
+        told.failed(3, &["Permission denied", to]);
+        assert!(!told.err.contains("TMPDIR"), "{}", told.err);
+        assert!(!home.at("new").exists());
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    };
+    may_not(&segment, "log/0001");
+    may_not(&home.store().join("checkpoint/0.jnl"), "checkpoint/0.jnl");
+    may_not(&home.store().join("MANIFEST"), "MANIFEST");
+}
+
+/// The database makes such a file anew, and then finds others there.
+#[test]
+fn a_checkpoint_without_one_of_its_files_is_a_lost_one() {
+    for name in ["version", "keyspaces/0/current"] {
+        for is_sealed in [true, false] {
+            let harm = |store: &Path| {
+                fs::remove_file(store.join("checkpoint").join(name)).unwrap();
+                if !is_sealed {
+                    fs::remove_file(store.join("SEAL")).unwrap();
+                }
+                let store = store.to_str().unwrap();
+                ebbtide(["verify", "--data-dir", store]).failed(1, &["checkpoint"]);
+                ebbtide(["inspect", "--data-dir", store]).failed(1, &["checkpoint"]);
+            };
+            let home = Home::new();
+            fs::write(home.at("schema.toml"), stores::SCHEMA).unwrap();
+            let schema = home.at("schema.toml");
+            let schema = ["--schema", schema.to_str().unwrap()];
+            Damaged::by(2, None, &schema, &harm).is_saved_whole().is_filled_by_sending_again();
+        }
+    }
 }

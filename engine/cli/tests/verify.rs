@@ -5,20 +5,16 @@
 
 mod call;
 
-use call::{Ended, ebbtide, ended};
+use call::{Ended, ebbtide, ebbtide_by_other, ended, give_to_other};
 use ebbtide::{Ack, Engine, EntityId, Event, LogOptions, Schema};
-use std::fs::{self, File, Permissions};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::os::unix::process::CommandExt as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
 const LONG: Duration = Duration::from_mins(1);
-/// The user `nobody`.
-const NOBODY: u32 = 65_534;
 
 /// A store in a folder of its own.
 struct Store(TempDir);
@@ -179,17 +175,16 @@ fn without_a_place_for_the_copy_the_environment_is_told_and_how_much_it_takes() 
     told.failed(3, &["bytes of", "checkpoint", none.to_str().unwrap(), "TMPDIR"]);
 }
 
-/// Lets others read a folder's files and nobody write to them, and gives them to `user`.
-fn freeze(path: &Path, user: Option<u32>) {
+/// Lets nobody write to a folder and its files.
+fn freeze(path: &Path) {
     let is_folder = fs::metadata(path).unwrap().is_dir();
     if is_folder {
         for entry in fs::read_dir(path).unwrap() {
-            freeze(&entry.unwrap().path(), user);
+            freeze(&entry.unwrap().path());
         }
     }
     fs::set_permissions(path, Permissions::from_mode(if is_folder { 0o500 } else { 0o400 }))
         .unwrap();
-    chown(path, user, user).unwrap();
 }
 
 /// Lets the owner write again, so that the folder can be removed.
@@ -206,17 +201,10 @@ fn thaw(path: &Path) {
 #[test]
 fn a_user_who_may_only_read_can_verify() {
     let store = Store::closed();
-    let user = rustix::process::geteuid().is_root().then_some(NOBODY);
-    freeze(&store.path(), user);
+    freeze(&store.path());
+    give_to_other(&store.path());
     fs::set_permissions(store.0.path(), Permissions::from_mode(0o755)).unwrap();
-    // By its open file, so that the folders on the way may be closed to the other user.
-    let program = File::open(env!("CARGO_BIN_EXE_ebbtide")).unwrap();
-    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-    command.args(["verify", "--data-dir", store.path().to_str().unwrap()]).current_dir("/");
-    if let Some(user) = user {
-        command.uid(user).gid(user);
-    }
-    let told = ended(&mut command);
+    let told = ebbtide_by_other(["verify", "--data-dir", store.path().to_str().unwrap()]);
     thaw(&store.path());
     assert!(told.done().contains("nothing is wrong"), "{}", told.out);
 }

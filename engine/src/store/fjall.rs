@@ -173,10 +173,12 @@ fn kind_of(error: &fjall::Error) -> StorageErrorKind {
                 io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded
                 | io::ErrorKind::FileTooLarge => StorageErrorKind::OutOfSpace,
-                // A place or a file that is not there, by what its files say of each other.
+                // A place or a file that is not there, by what its files say of each other, or one
+                // that is, where a damaged database believes it is being made.
                 io::ErrorKind::InvalidData
                 | io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::InvalidInput
+                | io::ErrorKind::AlreadyExists
                 | io::ErrorKind::NotFound => StorageErrorKind::Damaged,
                 _ => StorageErrorKind::Io,
             }
