@@ -9,7 +9,7 @@
 use crate::args::DumpArgs;
 use crate::fault::Fault;
 use crate::output::{count, print, print_json, shown};
-use ebbtide::offline::StoredState;
+use ebbtide::offline::{StoredState, check_outside};
 use ebbtide::{EntityId, Timestamp, dump as form};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -40,6 +40,7 @@ struct Written {
 pub fn dump(args: &DumpArgs) -> Result<(), Fault> {
     if let Some(output) = &args.output {
         check_absent(output)?;
+        check_outside(output, &args.store.data_dir)?;
     }
     let state = StoredState::read(&args.store.data_dir)?;
     let as_of = args.as_of.or_else(|| state.newest());

@@ -100,6 +100,9 @@ fn a_place_that_cannot_be_is_refused_and_nothing_is_left_behind() {
     refused(home.path(), "is there already");
     fs::remove_dir(home.at("empty")).unwrap();
     backup(&home.at("none"), &home.at("copy"), &[]).failed(2, &["holds no store"]);
+    let file = home.store().join("MANIFEST");
+    refused(&file.join("copy"), "its folder is not there");
+    backup(&file, &home.at("copy"), &[]).failed(2, &["holds no store"]);
     ebbtide(["backup", "--to", "x"]).failed(2, &["--data-dir"]);
     backup(&home.store(), &home.at("copy"), &["rubbish"]).failed(2, &["rubbish"]);
     assert_eq!(names(home.path()), ["store"]);
@@ -114,6 +117,45 @@ fn a_store_that_is_open_is_left_to_its_engine() {
     assert_eq!(names(home.path()), ["store"]);
     engine.backup(home.at("copy")).unwrap();
     assert_eq!(dump_by_engine(&home.at("copy")), stores::dump_of(&engine));
+}
+
+/// The database's files have what the umask leaves them; their folder keeps others out.
+#[test]
+fn a_store_made_under_a_wide_umask_is_copied() {
+    let home = Home::new();
+    make(&home.store(), 1, 50, None);
+    let journal = home.store().join("checkpoint/0.jnl");
+    fs::set_permissions(journal, fs::Permissions::from_mode(0o664)).unwrap();
+    backup(&home.store(), &home.at("copy"), &[]).done();
+    assert_eq!(dump_by_engine(&home.at("copy")), dump_by_engine(&home.store()));
+}
+
+#[test]
+fn what_only_looks_like_a_segment_is_left_alone() {
+    let home = Home::new();
+    make(&home.store(), 1, 50, None);
+    fs::create_dir(home.store().join("log/0000/seg-old")).unwrap();
+    fs::write(home.store().join("log/0000/seg-1.wal"), "old").unwrap();
+    backup(&home.store(), &home.at("copy"), &[]).done();
+    let names = names(&home.at("copy/log/0000"));
+    assert!(names.iter().all(|name| name.len() == "seg-0000000000000001.wal".len()), "{names:?}");
+}
+
+#[test]
+fn every_copy_has_a_lock_that_keeps_engines_out_while_it_is_looked_at() {
+    let home = Home::new();
+    let engine = builder(&home.store(), 1).open().unwrap();
+    record(&engine, 1, 10);
+    engine.backup(home.at("online")).unwrap();
+    engine.close(stores::PATIENCE).unwrap();
+    backup(&home.store(), &home.at("offline"), &[]).done();
+    let (store, new) = (home.store(), home.at("salvaged"));
+    let arguments = ["salvage", "--data-dir", store.to_str().unwrap(), "--to"];
+    ebbtide(arguments.iter().copied().chain([new.to_str().unwrap()])).done();
+    for copy in ["online", "offline", "salvaged"] {
+        let lock = home.at(copy).join("LOCK").metadata().unwrap();
+        assert_eq!((lock.len(), lock.permissions().mode() & 0o777), (0, 0o600), "{copy}");
+    }
 }
 
 #[test]

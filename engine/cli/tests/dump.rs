@@ -90,11 +90,24 @@ fn a_file_is_written_whole_and_never_over_another() {
     let told = dump(&store, &["--json", "--output", other.to_str().unwrap()]).json();
     assert_eq!(told["lines"].as_u64(), Some(wanted.lines().count() as u64));
     assert_eq!(told["bytes"].as_u64(), Some(wanted.len() as u64));
-    dump(&store, &["--output", "/nowhere/at/all"]).failed(2, &["make its folder first"]);
+    dump(&store, &["--output", "/nowhere/at/all"]).failed(2, &["its folder is not there"]);
     let mut names: Vec<_> =
         fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["lines.jsonl", "other.jsonl", "store"]);
+}
+
+#[test]
+fn no_file_is_made_inside_of_the_store() {
+    let home = Home::new();
+    make(&home.store(), 1, 100, None);
+    let before = files(&home.store());
+    for name in ["lines.jsonl", "checkpoint/lines.jsonl", "../store/log/lines.jsonl"] {
+        let output = home.store().join(name);
+        dump(&home.store(), &["--output", output.to_str().unwrap()])
+            .failed(2, &["inside of the store", "a place outside of it"]);
+    }
+    assert_eq!(files(&home.store()), before);
 }
 
 #[test]
@@ -149,6 +162,7 @@ fn what_cannot_be_dumped_is_told_by_its_kind() {
     dump(&home.store(), &[]).failed(2, &["holds no store", "check the path"]);
     dump(home.path(), &[]).failed(2, &["holds no store"]);
     make(&home.store(), 1, 20, None);
+    dump(&home.store().join("MANIFEST"), &[]).failed(2, &["holds no store"]);
     dump(&home.store(), &["--entity", "seven"]).failed(2, &["--entity", "seven"]);
     dump(&home.store(), &["--as-of", "yesterday"]).failed(2, &["RFC 3339"]);
     dump(&home.store(), &["rubbish"]).failed(2, &["rubbish"]);

@@ -224,6 +224,14 @@ fn without_a_checkpoint_the_logs_and_a_schema_are_what_there_is() {
     let schema = ["--schema", schema.to_str().unwrap()];
     // The logs hold everything: nothing is lost.
     Damaged::by(2, None, &schema, &gone).is_saved_whole().is_filled_by_sending_again();
+    let both_gone = |store: &Path| {
+        gone(store);
+        fs::remove_file(store.join("MANIFEST")).unwrap();
+        fs::remove_file(store.join("SEAL")).unwrap();
+    };
+    let damaged = Damaged::by(2, None, &schema, &both_gone);
+    assert_eq!(damaged.salvaged, damaged.whole);
+    damaged.lost("MANIFEST is lost").is_filled_by_sending_again();
     // They do not.
     let damaged = Damaged::by(2, Some(450), &schema, &gone);
     damaged.lost("the checkpoint in").is_filled_by_sending_again();
@@ -314,7 +322,7 @@ fn a_file_that_may_not_be_read_is_a_matter_of_permissions_and_costs_nothing() {
     give_to_other(home.path());
     let segment = segments(&home.store(), 1).pop().unwrap();
     let may_not = |path: &Path, to: &str| {
-        fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
         let (store, new) = (home.store(), home.at("new"));
         let (store, new) = (store.to_str().unwrap(), new.to_str().unwrap());
         let told = ebbtide_by_other(["salvage", "--data-dir", store, "--to", new]);

@@ -101,7 +101,12 @@ impl BackupError {
 ///
 /// [`BackupError`]; nothing is left behind then.
 pub fn backup(directory: &Path, to: &Path) -> Result<BackedUp, BackupError> {
-    let held = HeldStore::take(directory)?;
+    let (target, backed_up) = HeldStore::look(directory, |held| copy(held, directory, to))?;
+    target.finish()?;
+    Ok(backed_up)
+}
+
+fn copy(held: &HeldStore, directory: &Path, to: &Path) -> Result<(Target, BackedUp), BackupError> {
     let store = held.files();
     let target = Target::begin(to, store.root())?;
     let found = verify(directory, &mut |_| {})?;
@@ -109,7 +114,8 @@ pub fn backup(directory: &Path, to: &Path) -> Result<BackedUp, BackupError> {
         return Err(error);
     }
     let copy = target.files();
-    let (mut count, mut bytes) = (0, 0);
+    // The lock is there, and empty.
+    let (mut count, mut bytes) = (1, 0);
     for (from, to) in parts(store, &copy)? {
         bytes += copy_file(&from, &to)?;
         count += 1;
@@ -119,8 +125,7 @@ pub fn backup(directory: &Path, to: &Path) -> Result<BackedUp, BackupError> {
         let (path, to) = (store.root().to_owned(), to.to_owned());
         return Err(BackupError::Differs { path, to });
     }
-    target.finish()?;
-    Ok(BackedUp { files: count, bytes, verified })
+    Ok((target, BackedUp { files: count, bytes, verified }))
 }
 
 fn damaged(found: Verification) -> Option<BackupError> {
@@ -157,7 +162,8 @@ fn below(from: &Path, to: &Path, parts: &mut Vec<(PathBuf, PathBuf)>) -> Result<
         if found.is_dir() {
             below(&path, &copy, parts)?;
         } else {
-            files::check_private(&path, false)?;
+            // Its permissions are the database's matter: nobody gets past those of the folder.
+            files::check_kind(&found, &path, false)?;
             parts.push((path, copy));
         }
     }

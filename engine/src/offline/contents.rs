@@ -37,11 +37,12 @@ impl ManifestContents {
     ///
     /// [`StoreError`], if it is damaged or cannot be read.
     pub fn read(directory: &Path) -> Result<Option<Self>, StoreError> {
-        let held = HeldStore::take(directory)?;
-        if files::length(&held.files().manifest())?.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Self { format: FORMAT, store: held.manifest()?.store.0 }))
+        HeldStore::look(directory, |held| {
+            if files::length(&held.files().manifest())?.is_none() {
+                return Ok(None);
+            }
+            Ok(Some(Self { format: FORMAT, store: held.manifest()?.store.0 }))
+        })
     }
 }
 
@@ -112,7 +113,10 @@ impl CheckpointContents {
     ///
     /// [`StoreError`], if it cannot be opened or its meta record cannot be read.
     pub fn read(directory: &Path) -> Result<Option<Self>, StoreError> {
-        let held = HeldStore::take(directory)?;
+        HeldStore::look(directory, Self::read_held)
+    }
+
+    fn read_held(held: &HeldStore) -> Result<Option<Self>, StoreError> {
         let files = held.files();
         let path = files.checkpoint();
         if files::length(&path)?.is_none() {

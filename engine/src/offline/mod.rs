@@ -19,7 +19,7 @@ pub use backup::{BackedUp, BackupError, backup};
 pub use contents::{CheckpointContents, KeyspaceContents, ManifestContents, SourceContents};
 pub use salvage::{Salvage, SalvageError, SalvageOptions, TROUBLES_MAX, Trouble, salvage};
 pub use state::StoredState;
-pub use target::TargetError;
+pub use target::{TargetError, check_outside};
 pub use verify::{
     CheckpointVerified, Difference, FINDINGS_MAX, Finding, LogVerified, Rebuilt, Verification,
     VerifyStep, verify,

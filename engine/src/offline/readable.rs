@@ -14,12 +14,11 @@ use crate::store::{FjallStorage, files, open, seal};
 use ebbtide_shard::Schema;
 use ebbtide_shard::checkpoint::{LoadError, MetaRecord};
 use ebbtide_shard::schema::numbers::SignalNumbers;
-use std::path::Path;
 use std::sync::Arc;
 
 /// A store that may be read, and not changed.
-pub(crate) struct ReadableStore {
-    pub(crate) held: HeldStore,
+pub(crate) struct ReadableStore<'a> {
+    pub(crate) held: &'a HeldStore,
     pub(crate) manifest: Manifest,
     pub(crate) copy: CheckpointCopy,
     pub(crate) meta: MetaRecord,
@@ -27,10 +26,9 @@ pub(crate) struct ReadableStore {
     pub(crate) numbers: SignalNumbers,
 }
 
-impl ReadableStore {
-    /// Opens the store in `directory`.
-    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
-        let held = HeldStore::take(directory)?;
+impl<'a> ReadableStore<'a> {
+    /// Opens the store that is held.
+    pub(crate) fn open(held: &'a HeldStore) -> Result<Self, StoreError> {
         let (files, manifest) = (held.files(), held.manifest()?);
         let path = files.checkpoint();
         if !path.exists() {

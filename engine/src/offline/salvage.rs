@@ -16,6 +16,7 @@
 
 mod logs;
 mod records;
+mod taken;
 mod trouble;
 mod troubles;
 
@@ -33,8 +34,7 @@ use crate::store::whole::{Unsaved, Whole, Written};
 use crate::store::{StoreFiles, files, intake::Dealer, seal};
 use crate::{RecoveryProgress, StoreError};
 use ebbtide_shard::checkpoint::{
-    FORMAT_VERSION, Key, LoadSink as _, MetaRecord, Opening, RecordDigest, RecordFault, SetDigest,
-    SourceRecord, Tag, decode, read_meta,
+    FORMAT_VERSION, MetaRecord, Opening, SourceRecord, Tag, read_meta,
 };
 use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::recovery::Recovering;
@@ -44,9 +44,9 @@ use ebbtide_shard::{EntityId, PartitionKey, Schema};
 use ebbtide_wal::{Lsn, StoreId};
 use logs::{LogsOf, LogsRead, read_logs};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use taken::Taken;
 use troubles::Troubles;
 
 /// What a salvage may go by.
@@ -119,11 +119,20 @@ pub fn salvage(
     to: &Path,
     options: &SalvageOptions,
 ) -> Result<Salvage, SalvageError> {
-    let held = HeldStore::take(directory)?;
+    let (target, salvage) = HeldStore::look(directory, |held| save(held, to, options))?;
+    target.finish()?;
+    Ok(salvage)
+}
+
+fn save(
+    held: &HeldStore,
+    to: &Path,
+    options: &SalvageOptions,
+) -> Result<(Target, Salvage), SalvageError> {
     let files = held.files();
     let target = Target::begin(to, files.root())?;
     let mut troubles = Troubles::default();
-    let known = identity(&held, &mut troubles)?;
+    let known = identity(held, &mut troubles)?;
     let checkpoint = Checkpoint::open(files, known.as_ref())?;
     let manifest = match &known {
         Some(known) => known.renewed()?,
@@ -136,10 +145,9 @@ pub fn salvage(
     if !verify(copy.root(), &mut |_| {})?.is_whole() {
         return Err(SalvageError::Differs { path: to.to_owned() });
     }
-    target.finish()?;
     salvage.troubles = troubles.first;
     (salvage.troubles_count, salvage.losses) = (troubles.count, troubles.losses);
-    Ok(salvage)
+    Ok((target, salvage))
 }
 
 /// Who the store is, as far as its manifest tells.
@@ -378,93 +386,6 @@ fn no_meta() -> MetaRecord {
         records: 0,
         set_digest: 0,
     }
-}
-
-/// Records that were taken in.
-#[derive(Default)]
-struct Taken {
-    count: u64,
-    dropped: u64,
-    set: SetDigest,
-    kept: Vec<EntityId>,
-    lost: Vec<EntityId>,
-}
-
-impl Taken {
-    fn take(
-        &mut self,
-        (tag, bytes, value): (Tag, &[u8], &[u8]),
-        dealer: &mut Dealer<'_, Unsaved>,
-        complete: bool,
-        troubles: &mut Troubles,
-    ) {
-        let key = Key::of_bytes(bytes).filter(|key| key.tag() == tag);
-        let taken = key.ok_or(RecordFault::Key).and_then(|key| give(key, value, dealer));
-        match (taken, key) {
-            (Ok(digest), key) => {
-                (self.count, self.set) = (self.count + 1, self.set.with(digest));
-                if let Some(Key::Pair { entity, .. }) = key {
-                    self.kept.push(entity);
-                }
-            }
-            (Err(fault), Some(Key::Pair { entity, number })) => {
-                self.dropped += 1;
-                self.lost.push(entity);
-                troubles.note(if complete {
-                    Trouble::PairRebuilt { entity, number, fault }
-                } else {
-                    Trouble::Pair { entity, number, fault }
-                });
-            }
-            (Err(fault), _) => {
-                self.dropped += 1;
-                let key = hex(bytes);
-                troubles.note(Trouble::Record { tag, key, fault });
-            }
-        }
-    }
-
-    /// Compares with what the meta record says there must be.
-    fn compare(&self, meta: &MetaRecord, troubles: &mut Troubles) {
-        let count = meta.records.saturating_sub(self.count + self.dropped);
-        if count > 0 {
-            troubles.note(Trouble::Records { count });
-        } else if self.dropped == 0 && self.set != SetDigest(meta.set_digest) {
-            troubles.note(Trouble::Stale);
-        }
-    }
-}
-
-fn give(
-    key: Key,
-    value: &[u8],
-    dealer: &mut Dealer<'_, Unsaved>,
-) -> Result<RecordDigest, RecordFault> {
-    match key {
-        Key::Meta => Err(RecordFault::Key),
-        Key::Pair { entity, number } => {
-            let (record, digest) = decode(key, value)?;
-            dealer.pair((entity, number), record, digest)?;
-            Ok(digest)
-        }
-        Key::Source { id } => {
-            let (record, digest) = decode(key, value)?;
-            dealer.source(id, record)?;
-            Ok(digest)
-        }
-        Key::Ids { .. } => {
-            let (record, digest) = decode(key, value)?;
-            dealer.ids(key, record)?;
-            Ok(digest)
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Writes the new store, sealed.

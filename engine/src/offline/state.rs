@@ -4,6 +4,7 @@
 //! changed. All of it or nothing: damage anywhere is an error.
 //! Fails by: [`StoreError`].
 
+use super::held::HeldStore;
 use super::readable::ReadableStore;
 use crate::StoreError;
 use ebbtide_shard::{EntityId, Schema, SignalId, SignalLedger, SignalReading, Timestamp};
@@ -44,9 +45,10 @@ impl StoredState {
     ///
     /// [`StoreError`] as an opening gives it, and where there is no room for the copy.
     pub fn read(directory: &Path) -> Result<Self, StoreError> {
-        let store = ReadableStore::open(directory)?;
-        let whole = store.reading().whole()?;
-        Ok(Self { ledger: whole.ledger })
+        HeldStore::look(directory, |held| {
+            let whole = ReadableStore::open(held)?.reading().whole()?;
+            Ok(Self { ledger: whole.ledger })
+        })
     }
 
     /// The schema the store was last opened with, as it was spelled then.

@@ -2,7 +2,7 @@
 //!
 //! Promises: what is made lies beside the name it is to get, private to its owner, and is removed
 //! when anything fails; nothing that exists is replaced. Only the end of the process leaves it
-//! behind, under a name that says what it was.
+//! behind, under a name that says what it was. It has the lock that every store has.
 //! Fails by: [`TargetError`].
 
 use crate::StoreError;
@@ -61,23 +61,13 @@ impl Target {
             return Err(TargetError::Exists { path: path.to_owned() });
         }
         let name = path.file_name().ok_or_else(no_folder)?;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let folder = match folder.canonicalize() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_folder()),
-            found => found.map_err(failed("looking at", folder))?,
-        };
-        if folder.starts_with(store) {
-            let (path, store) = (path.to_owned(), store.to_owned());
-            return Err(TargetError::Inside { path, store });
-        }
+        let folder = folder_outside(path, store)?;
         let stage = tempfile::Builder::new()
             .prefix(".ebbtide-unfinished-")
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&folder)
             .map_err(failed("making a directory in", &folder))?;
+        files::create(&StoreFiles::new(stage.path()).lock())?;
         Ok(Self { stage, path: folder.join(name) })
     }
 
@@ -86,10 +76,10 @@ impl Target {
         StoreFiles::new(self.stage.path())
     }
 
-    /// Gives the directory its name, durably.
+    /// Gives the directory its name, once all that is in it is durable.
     pub(super) fn finish(self) -> Result<(), TargetError> {
         let Self { stage, path } = self;
-        files::sync_directory(stage.path())?;
+        files::sync_tree(stage.path()).map_err(failed("syncing", stage.path()))?;
         match renameat_with(CWD, stage.path(), CWD, &path, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => return Err(TargetError::Exists { path }),
             // File systems that know no such step; nothing had the name a moment ago.
@@ -99,6 +89,41 @@ impl Target {
         let _it_has_another_name = stage.keep();
         Ok(files::sync_directory(path.parent().unwrap_or(Path::new("/")))?)
     }
+}
+
+/// The folder that `path` is to be made in: it must be there, and not in the store at `store`,
+/// since nothing but an engine makes anything there.
+fn folder_outside(path: &Path, store: &Path) -> Result<PathBuf, TargetError> {
+    let no_folder = || TargetError::NoFolder { path: path.to_owned() };
+    let folder = files::parent_of(path);
+    let folder = match folder.canonicalize() {
+        Err(error) if is_none(&error) => return Err(no_folder()),
+        found => found.map_err(failed("looking at", folder))?,
+    };
+    if !folder.is_dir() {
+        return Err(no_folder());
+    }
+    if folder.starts_with(store) {
+        let (path, store) = (path.to_owned(), store.to_owned());
+        return Err(TargetError::Inside { path, store });
+    }
+    Ok(folder)
+}
+
+/// Refuses a file that would come to lie inside of the store in `directory`.
+///
+/// # Errors
+///
+/// [`TargetError`]; also where the file's folder is not there.
+pub fn check_outside(path: &Path, directory: &Path) -> Result<(), TargetError> {
+    let store = directory.canonicalize();
+    // What is no directory holds nothing; whoever reads it says so.
+    store.map_or(Ok(()), |store| folder_outside(path, &store).map(drop))
+}
+
+/// Whether there is no folder of that name.
+fn is_none(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]

@@ -164,8 +164,13 @@ pub fn verify(
     directory: &Path,
     progress: &mut dyn FnMut(VerifyStep),
 ) -> Result<Verification, StoreError> {
-    let held = HeldStore::take(directory)?;
-    let files = held.files();
+    HeldStore::look(directory, |held| check(held.files(), progress))
+}
+
+fn check(
+    files: &StoreFiles,
+    progress: &mut dyn FnMut(VerifyStep),
+) -> Result<Verification, StoreError> {
     let mut found = Verification::default();
     let manifest = layout(files, &mut found)?;
     progress(VerifyStep::Seal);

@@ -17,7 +17,7 @@ use super::files::{self, StoreFiles};
 use super::intake::{Dealer, Intake};
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, present_logs, read_logs};
-use super::{FjallStorage, RecoveryProgress, StoreError, open, seal};
+use super::{FjallStorage, RecoveryProgress, StoreError, StoreLock, open, seal};
 use ebbtide_shard::EntityHash;
 use ebbtide_shard::RestoredPair;
 use ebbtide_shard::checkpoint::{
@@ -25,6 +25,7 @@ use ebbtide_shard::checkpoint::{
 };
 use ebbtide_shard::recovery::ReplayedEvent;
 use ebbtide_wal::limits::BLOCK_BYTES;
+use ebbtide_wal::storage::FileName;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -49,6 +50,7 @@ pub(crate) fn write(
     if let Some(found) = copy.first_entry()? {
         return Err(StoreError::NotAStore { path: root, found });
     }
+    let _nobody_opens_it_meanwhile = StoreLock::take(&copy)?;
     let damaged = |source| StoreError::Checkpoint { path: from.checkpoint(), source };
     let meta = read_meta(storage).map_err(damaged)?;
     copy_records(from, storage, &copy)?;
@@ -125,7 +127,7 @@ pub(crate) fn segments(directory: &Path) -> Result<BTreeSet<OsString>, StoreErro
     let mut segments = BTreeSet::new();
     for entry in listed {
         let name = entry.map_err(files::failed("listing", directory))?.file_name();
-        if name.to_string_lossy().starts_with("seg-") {
+        if matches!(FileName::parse(&name.to_string_lossy()), Some(FileName::Segment(_))) {
             segments.insert(name);
         }
     }

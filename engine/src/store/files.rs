@@ -159,15 +159,25 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
 /// Refuses a path that is a symbolic link, is of the wrong kind, or may be changed by others.
 pub(crate) fn check_private(path: &Path, directory: bool) -> Result<(), StoreError> {
     let found = fs::symlink_metadata(path).map_err(failed("looking at", path))?;
+    check_kind(&found, path, directory)?;
+    let mode = found.mode() & 0o7777;
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(StoreError::NotPrivate { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Refuses what was `found` at a path, if it is a symbolic link or of the wrong kind.
+pub(crate) fn check_kind(
+    found: &fs::Metadata,
+    path: &Path,
+    directory: bool,
+) -> Result<(), StoreError> {
     if found.is_symlink() {
         return Err(StoreError::Symlink { path: path.to_owned() });
     }
     if found.is_dir() != directory || (!directory && !found.is_file()) {
         return Err(StoreError::WrongKind { path: path.to_owned(), directory });
-    }
-    let mode = found.mode() & 0o7777;
-    if mode & WRITABLE_BY_OTHERS != 0 {
-        return Err(StoreError::NotPrivate { path: path.to_owned(), mode });
     }
     Ok(())
 }
@@ -176,7 +186,12 @@ pub(crate) fn check_private(path: &Path, directory: bool) -> Result<(), StoreErr
 pub(crate) fn length(path: &Path) -> Result<Option<u64>, StoreError> {
     match fs::symlink_metadata(path) {
         Ok(found) => Ok(Some(found.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Neither is there anything below a file.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(failed("looking at", path)(error)),
     }
 }
@@ -285,7 +300,7 @@ pub(crate) fn remove_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes a directory durable with all that is in it: names and contents.
-pub(super) fn sync_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let kind = entry.file_type()?;
@@ -304,7 +319,8 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     synced.map_err(failed("syncing", path))
 }
 
-fn parent_of(path: &Path) -> &Path {
+/// The folder that holds what a path names.
+pub(crate) fn parent_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }

@@ -46,7 +46,7 @@ impl FjallStorage {
     /// Opens the database in a directory, and makes both if they are not there.
     pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
         guarded(|| {
-            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(no_directory)?;
             precheck::check(path)?;
             let database =
                 Database::builder(path).worker_threads(WORKERS).cache_size(CACHE_BYTES).open()?;
@@ -140,6 +140,14 @@ impl StorageEngine for FjallStorage {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         self.run(StorageAction::Flush, || self.database.persist(PersistMode::SyncAll))
+    }
+}
+
+/// Something else that has the name is no damage to a database.
+fn no_directory(cause: io::Error) -> io::Error {
+    match cause.kind() {
+        io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+        _ => cause,
     }
 }
 

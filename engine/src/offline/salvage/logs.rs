@@ -137,9 +137,7 @@ fn read(
 /// The first segment of a log that is there and what its header says came before it, if it reads.
 fn beginning(directory: &Path) -> Result<Option<(u64, Option<Lsn>)>, StoreError> {
     let Some(name) = segments(directory)?.into_iter().next() else { return Ok(None) };
-    let FileName::Segment(seq) =
-        FileName::parse(&name.to_string_lossy()).unwrap_or(FileName::Segment(0))
-    else {
+    let Some(FileName::Segment(seq)) = FileName::parse(&name.to_string_lossy()) else {
         return Ok(None);
     };
     let header = match files::read_short(&directory.join(name), SEGMENT_HEADER_BYTES) {

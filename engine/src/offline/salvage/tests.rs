@@ -4,7 +4,7 @@ use super::*;
 use crate::offline::StoredState;
 use crate::store::FjallStorage;
 use crate::{Ack, Engine, EngineBuilder, Event, LogOptions, ManualClock, SourceEvent, Timestamp};
-use ebbtide_shard::checkpoint::StorageEngine as _;
+use ebbtide_shard::checkpoint::{Key, StorageEngine as _, decode};
 use std::time::Duration;
 use tempfile::TempDir;
 

@@ -1,0 +1,101 @@
+//! Records of a damaged checkpoint on their way to the new store.
+//!
+//! Promises: a record is taken in only if its digest and its form are right; each one that is not
+//! is told, and so is how many are not there at all.
+//! Not here: reading them over damage (`records`).
+
+use super::troubles::Troubles;
+use super::{Trouble, Unsaved};
+use crate::store::intake::Dealer;
+use ebbtide_shard::EntityId;
+use ebbtide_shard::checkpoint::{
+    Key, LoadSink as _, MetaRecord, RecordDigest, RecordFault, SetDigest, Tag, decode,
+};
+use std::fmt::Write as _;
+
+/// Records that were taken in.
+#[derive(Default)]
+pub(super) struct Taken {
+    count: u64,
+    dropped: u64,
+    set: SetDigest,
+    pub(super) kept: Vec<EntityId>,
+    pub(super) lost: Vec<EntityId>,
+}
+
+impl Taken {
+    pub(super) fn take(
+        &mut self,
+        (tag, bytes, value): (Tag, &[u8], &[u8]),
+        dealer: &mut Dealer<'_, Unsaved>,
+        complete: bool,
+        troubles: &mut Troubles,
+    ) {
+        let key = Key::of_bytes(bytes).filter(|key| key.tag() == tag);
+        let taken = key.ok_or(RecordFault::Key).and_then(|key| give(key, value, dealer));
+        match (taken, key) {
+            (Ok(digest), key) => {
+                (self.count, self.set) = (self.count + 1, self.set.with(digest));
+                if let Some(Key::Pair { entity, .. }) = key {
+                    self.kept.push(entity);
+                }
+            }
+            (Err(fault), Some(Key::Pair { entity, number })) => {
+                self.dropped += 1;
+                self.lost.push(entity);
+                troubles.note(if complete {
+                    Trouble::PairRebuilt { entity, number, fault }
+                } else {
+                    Trouble::Pair { entity, number, fault }
+                });
+            }
+            (Err(fault), _) => {
+                self.dropped += 1;
+                let key = hex(bytes);
+                troubles.note(Trouble::Record { tag, key, fault });
+            }
+        }
+    }
+
+    /// Compares with what the meta record says there must be.
+    pub(super) fn compare(&self, meta: &MetaRecord, troubles: &mut Troubles) {
+        let count = meta.records.saturating_sub(self.count + self.dropped);
+        if count > 0 {
+            troubles.note(Trouble::Records { count });
+        } else if self.dropped == 0 && self.set != SetDigest(meta.set_digest) {
+            troubles.note(Trouble::Stale);
+        }
+    }
+}
+
+fn give(
+    key: Key,
+    value: &[u8],
+    dealer: &mut Dealer<'_, Unsaved>,
+) -> Result<RecordDigest, RecordFault> {
+    match key {
+        Key::Meta => Err(RecordFault::Key),
+        Key::Pair { entity, number } => {
+            let (record, digest) = decode(key, value)?;
+            dealer.pair((entity, number), record, digest)?;
+            Ok(digest)
+        }
+        Key::Source { id } => {
+            let (record, digest) = decode(key, value)?;
+            dealer.source(id, record)?;
+            Ok(digest)
+        }
+        Key::Ids { .. } => {
+            let (record, digest) = decode(key, value)?;
+            dealer.ids(key, record)?;
+            Ok(digest)
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
