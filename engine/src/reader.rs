@@ -7,7 +7,7 @@ use ebbtide_shard::limits::TOP_K_MAX;
 use ebbtide_shard::{
     EntityId, Feature, Plan, Schema, SignalId, SignalReading, SignalTypeDef, Timestamp, TopEntry,
 };
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// One candidate and its value under a plan and weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +17,14 @@ pub struct Ranked {
     /// The weighted sum of the plan's numbers.
     pub value: f64,
 }
+
+/// How often a thread looks for a reply before it sleeps: some 10 us, in which a shard that is
+/// awake has answered, and less than it takes to wake a sleeper.
+const LOOKS_BEFORE_SLEEP: u32 = 500;
+
+/// Whether a shard can answer while a thread looks for the answer.
+static MANY_CORES: LazyLock<bool> =
+    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1));
 
 /// Asks from one task of any executor. The futures may be dropped at any time; the next question
 /// then waits for the reply nobody took.
@@ -42,13 +50,17 @@ pub struct AsyncReader {
     requests: RequestRouter,
     schema: Arc<Schema>,
     clock: Arc<dyn Clock>,
-    /// The matrix of the last ranking, for the next.
-    values: Vec<f64>,
 }
 
 impl AsyncReader {
     pub(crate) fn new(requests: RequestRouter, schema: Arc<Schema>, clock: Arc<dyn Clock>) -> Self {
-        Self { requests, schema, clock, values: Vec::new() }
+        Self { requests, schema, clock }
+    }
+
+    /// The same, for a thread that blocks in its calls.
+    fn for_a_thread(self) -> Self {
+        let looks_max = if *MANY_CORES { LOOKS_BEFORE_SLEEP } else { 0 };
+        Self { requests: self.requests.looking(looks_max), ..self }
     }
 
     /// The present, by the engine's clock.
@@ -115,12 +127,9 @@ impl AsyncReader {
         if weights.len() != columns {
             return Err(ReadError::Shape { rows: 1, columns, room: weights.len() });
         }
-        let mut values = std::mem::take(&mut self.values);
-        values.resize(entities.len() * columns, 0.0);
-        let read = self.read_many(entities, plan, now, &mut values).await;
-        let ranked = read.map(|()| best(entities, &values, weights, k));
-        self.values = values;
-        ranked
+        plan.columns().iter().try_for_each(|&column| self.check(column))?;
+        let best = self.requests.rank(entities, (plan.columns(), weights), k, now).await?;
+        Ok(best.into_iter().map(|(value, entity)| Ranked { entity, value }).collect())
     }
 
     /// The best `k` of all entities by one score, best first, ties by the smaller id; entities
@@ -171,23 +180,6 @@ impl AsyncReader {
     }
 }
 
-fn best(entities: &[EntityId], values: &[f64], weights: &[f64], k: usize) -> Vec<Ranked> {
-    let rows = values.chunks_exact(weights.len().max(1));
-    let value = |row: &[f64]| row.iter().zip(weights).map(|(value, weight)| value * weight).sum();
-    let mut ranked: Vec<_> = entities
-        .iter()
-        .zip(rows)
-        .map(|(&entity, row)| Ranked { entity, value: value(row) })
-        .collect();
-    let order = |a: &Ranked, b: &Ranked| b.value.total_cmp(&a.value).then(a.entity.cmp(&b.entity));
-    if k < ranked.len() {
-        ranked.select_nth_unstable_by(k, order);
-        ranked.truncate(k);
-    }
-    ranked.sort_unstable_by(order);
-    ranked
-}
-
 /// Asks from one thread, and waits for the answer: a hop to the owning core and back. It can be
 /// moved to another thread, but not shared or cloned: open one for each reading thread. In async
 /// code use [`AsyncReader`], which has the same questions.
@@ -203,7 +195,7 @@ pub struct Reader {
 
 impl Reader {
     pub(crate) fn new(inner: AsyncReader) -> Self {
-        Self { inner }
+        Self { inner: inner.for_a_thread() }
     }
 
     /// The present, by the engine's clock.

@@ -7,11 +7,12 @@
 use crate::Placement;
 use ebbtide_shard::doorbell::Doorbell;
 use ebbtide_shard::lane::{RequestSender, request_lane};
+use ebbtide_shard::ledger::keep_best;
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::request::{Reply, Request, Rows};
 use ebbtide_shard::{
-    EntityId, Feature, PartitionKey, ShardDown, ShardPort, SignalId, SignalReading, Timestamp,
-    TopEntry,
+    EntityHash, EntityId, Feature, PartitionKey, ShardDown, ShardPort, SignalId, SignalReading,
+    Timestamp, TopEntry,
 };
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +24,10 @@ pub struct RequestRouter {
     key: PartitionKey,
     lanes: Box<[Lane]>,
     bell: Arc<Doorbell>,
+    /// Those of the entities of the last matrix.
+    hashes: Vec<EntityHash>,
+    /// How often to look for a reply before sleeping.
+    looks_max: u32,
 }
 
 #[derive(Debug)]
@@ -33,7 +38,7 @@ struct Lane {
     /// Which rows of the caller's matrix this shard fills.
     positions: Vec<usize>,
     /// The buffers of the last matrix, for the next.
-    spare: (Vec<(ebbtide_shard::EntityHash, EntityId)>, Vec<f64>),
+    spare: Rows,
 }
 
 impl RequestRouter {
@@ -57,10 +62,16 @@ impl RequestRouter {
         for port in ports {
             let (sender, inbox) = request_lane(Arc::clone(port), Arc::clone(&bell));
             port.post(Mail::Requests(inbox))?;
-            let spare = (Vec::new(), Vec::new());
-            lanes.push(Lane { sender, open: false, positions: Vec::new(), spare });
+            lanes.push(Lane { sender, open: false, positions: Vec::new(), spare: Rows::default() });
         }
-        Ok(Self { placement, key, lanes: lanes.into(), bell })
+        Ok(Self { placement, key, lanes: lanes.into(), bell, hashes: Vec::new(), looks_max: 0 })
+    }
+
+    /// The same, for a thread of its own: it looks for a reply that often before it sleeps, since a
+    /// shard that is awake answers sooner than a sleeper is woken.
+    #[must_use]
+    pub fn looking(self, looks_max: u32) -> Self {
+        Self { looks_max, ..self }
     }
 
     /// Everything about one pair as of `now`.
@@ -103,22 +114,10 @@ impl RequestRouter {
         let width = columns.len();
         assert_eq!(out.len(), entities.len() * width, "a place for each column of each entity");
         self.settle().await;
-        for lane in &mut self.lanes {
-            lane.positions.clear();
-            lane.spare.0.clear();
-        }
-        for (position, &entity) in entities.iter().enumerate() {
-            let hash = self.key.hash(entity);
-            let lane = &mut self.lanes[self.placement.shard(hash)];
-            lane.positions.push(position);
-            lane.spare.0.push((hash, entity));
-        }
+        self.scatter(entities, columns);
         for shard in 0..self.lanes.len() {
-            let lane = &mut self.lanes[shard];
-            if !lane.positions.is_empty() {
-                let (entities, mut values) = std::mem::take(&mut lane.spare);
-                values.resize(entities.len() * width, 0.0);
-                let rows = Rows { columns: Arc::clone(columns), entities, values };
+            if !self.lanes[shard].positions.is_empty() {
+                let rows = std::mem::take(&mut self.lanes[shard].spare);
                 self.ask(shard, Request::ReadRows { rows, now });
             }
         }
@@ -132,6 +131,47 @@ impl RequestRouter {
             self.lanes[shard].positions = positions;
         }
         outcome
+    }
+
+    /// The best `k` of `entities` by the sum of the numbers that `columns` name, each times its
+    /// weight: best first, ties by the smaller id. Each shard sends its best only.
+    ///
+    /// # Errors
+    ///
+    /// If a shard that owns one of the entities is down.
+    pub async fn rank(
+        &mut self,
+        entities: &[EntityId],
+        (columns, weights): (&Arc<[Feature]>, &[f64]),
+        k: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(f64, EntityId)>, ShardDown> {
+        self.settle().await;
+        self.scatter(entities, columns);
+        for shard in 0..self.lanes.len() {
+            if !self.lanes[shard].positions.is_empty() {
+                let mut rows = std::mem::take(&mut self.lanes[shard].spare);
+                rows.weights.clear();
+                rows.weights.extend_from_slice(weights);
+                self.ask(shard, Request::Rank { rows, k, now });
+            }
+        }
+        let (mut best, mut outcome) = (Vec::new(), Ok(()));
+        for shard in 0..self.lanes.len() {
+            if self.lanes[shard].positions.is_empty() {
+                continue;
+            }
+            match self.reply(shard).await {
+                Ok(Reply::Rows(rows)) => {
+                    best.extend_from_slice(&rows.ranked);
+                    self.lanes[shard].spare = rows;
+                }
+                Ok(other) => unreachable!("a ranking was asked for, {other:?} came back"),
+                Err(down) => outcome = Err(down),
+            }
+        }
+        keep_best(&mut best, k);
+        outcome.map(|()| best)
     }
 
     /// The best `k` entities by one score, over all shards, best first.
@@ -163,6 +203,26 @@ impl RequestRouter {
         outcome.map(|()| best)
     }
 
+    /// Gives each shard its part of a matrix to fill.
+    fn scatter(&mut self, entities: &[EntityId], columns: &Arc<[Feature]>) {
+        let Self { lanes, hashes, key, placement, .. } = self;
+        hashes.resize(entities.len(), EntityHash(0));
+        key.hash_all(entities, hashes);
+        for lane in lanes.iter_mut() {
+            lane.positions.clear();
+            lane.spare.entities.clear();
+            lane.spare.columns = Arc::clone(columns);
+        }
+        for (position, (&entity, &hash)) in entities.iter().zip(&*hashes).enumerate() {
+            let lane = &mut lanes[placement.shard(hash)];
+            lane.positions.push(position);
+            lane.spare.entities.push((hash, entity));
+        }
+        for Lane { spare: Rows { entities, values, .. }, .. } in lanes.iter_mut() {
+            values.resize(entities.len() * columns.len(), 0.0);
+        }
+    }
+
     async fn gather(
         &mut self,
         shard: usize,
@@ -171,11 +231,12 @@ impl RequestRouter {
         out: &mut [f64],
     ) -> Result<(), ShardDown> {
         match self.reply(shard).await? {
-            Reply::Rows(Rows { entities, values, .. }) => {
-                for (&position, row) in positions.iter().zip(values.chunks_exact(width.max(1))) {
+            Reply::Rows(rows) => {
+                let values = rows.values.chunks_exact(width.max(1));
+                for (&position, row) in positions.iter().zip(values) {
                     out[position * width..][..width].copy_from_slice(row);
                 }
-                self.lanes[shard].spare = (entities, values);
+                self.lanes[shard].spare = rows;
                 Ok(())
             }
             other => unreachable!("rows were asked for, {other:?} came back"),
@@ -207,6 +268,12 @@ impl RequestRouter {
     fn poll_reply(&mut self, shard: usize, cx: &Context<'_>) -> Poll<Result<Reply, ShardDown>> {
         let Self { lanes, bell, .. } = self;
         let lane = &mut lanes[shard];
+        for _ in 0..self.looks_max {
+            if lane.sender.is_settled() {
+                break;
+            }
+            std::hint::spin_loop();
+        }
         if bell.poll_work(cx, || lane.sender.is_settled()).is_pending() {
             return Poll::Pending;
         }

@@ -25,6 +25,15 @@ pub enum Request {
         /// As of when.
         now: Timestamp,
     },
+    /// The best of many entities by a weighted sum of some numbers.
+    Rank {
+        /// Whose, which numbers, and their weights.
+        rows: Rows,
+        /// How many of the best.
+        k: usize,
+        /// As of when.
+        now: Timestamp,
+    },
     /// The best entities by one score.
     Top {
         /// Of which signal type.
@@ -37,7 +46,7 @@ pub enum Request {
 }
 
 /// A part of a feature matrix: the rows one shard fills.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rows {
     /// Which numbers.
     pub columns: Arc<[Feature]>,
@@ -45,6 +54,10 @@ pub struct Rows {
     pub entities: Vec<(EntityHash, EntityId)>,
     /// Row after row, as long as `entities` times `columns`; the shard fills it.
     pub values: Vec<f64>,
+    /// What each column counts for in a ranking.
+    pub weights: Vec<f64>,
+    /// The best of them in a ranking, best first, each with its weighted sum; the shard fills it.
+    pub ranked: Vec<(f64, EntityId)>,
 }
 
 /// The answer, of the kind of the request.
@@ -56,7 +69,7 @@ pub struct Rows {
 pub enum Reply {
     /// To [`Request::Read`].
     Reading(Option<SignalReading>),
-    /// To [`Request::ReadRows`].
+    /// To [`Request::ReadRows`] and [`Request::Rank`].
     Rows(Rows),
     /// To [`Request::Top`]: unsorted, with some more than were asked for.
     Top(Vec<TopEntry>),

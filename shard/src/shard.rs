@@ -25,7 +25,7 @@ use crate::request::{Reply, Request};
 use crate::saving::{Saved, Saving};
 use crate::source::SourceTable;
 pub use duplicates::dedup_key;
-use ebbtide_wal::{AppendError, Lsn, WalWriter};
+use ebbtide_wal::{AppendError, Lsn, WalWriter, Watermarks};
 use intake::{Intake, Lane, Took};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -71,6 +71,8 @@ pub struct Shard<W> {
     /// The checkpoint under way.
     saving: Option<Saving>,
     closing: bool,
+    /// How far the log had come when that was last published.
+    acknowledged: Watermarks,
 }
 
 impl<W: WalWriter> Shard<W> {
@@ -82,6 +84,7 @@ impl<W: WalWriter> Shard<W> {
         wal: W,
         memory_bytes_max: usize,
     ) -> Self {
+        let acknowledged = wal.watermarks();
         Self {
             port,
             intake: Intake::new(ledger, wal),
@@ -93,6 +96,7 @@ impl<W: WalWriter> Shard<W> {
             mail: VecDeque::new(),
             saving: None,
             closing: false,
+            acknowledged,
         }
     }
 
@@ -192,7 +196,10 @@ impl<W: WalWriter> Shard<W> {
         let took = self.take_events()?;
         let requests = self.answer_requests();
         let saved = self.save();
-        self.acknowledge();
+        if took.slots > 0 || self.acknowledged != self.intake.wal.watermarks() {
+            self.acknowledge();
+        }
+        self.port.counters().wal_file_bytes.put(self.intake.wal.file_bytes());
         let gone = self.forget_finished();
         if mail + took.slots + requests + saved + gone > 0 {
             self.publish_counters(took, requests);
@@ -206,15 +213,15 @@ impl<W: WalWriter> Shard<W> {
         Ok(if finished { Turn::Finished } else { Turn::Idle })
     }
 
-    /// Publishes to all lanes how far the log has come. Every turn does; call it also after the
-    /// log's last steps, between [`Turn::Finished`] and [`Shard::close`].
+    /// Publishes to all lanes how far the log has come. A turn does, if there is news; call it also
+    /// after the log's last steps, between [`Turn::Finished`] and [`Shard::close`].
     pub fn acknowledge(&mut self) {
         let log = self.intake.wal.watermarks();
+        self.acknowledged = log;
         self.events.iter_mut().for_each(|lane| lane.inbox.acknowledge(&log));
         let counters = self.port.counters();
         counters.wal_appended.put(log.appended.get());
         counters.wal_written.put(log.written.unwrap_or(Lsn::NONE).get());
-        counters.wal_file_bytes.put(self.intake.wal.file_bytes());
         counters.wal_written_bytes.put(self.intake.wal.written_bytes());
         counters.wal_durable.put(log.durable.unwrap_or(Lsn::NONE).get());
     }
@@ -246,6 +253,9 @@ impl<W: WalWriter> Shard<W> {
     }
 
     fn open_mail(&mut self) -> Result<usize, TurnError> {
+        if !self.port.has_mail() {
+            return Ok(0);
+        }
         self.mail.extend(self.port.take_mail());
         let count = self.mail.len();
         while let Some(letter) = self.mail.pop_front() {
@@ -325,6 +335,11 @@ impl<W: WalWriter> Shard<W> {
 
     /// Lets go of lanes whose other end is gone, however busy the shard is with the rest.
     fn forget_finished(&mut self) -> usize {
+        let finished = self.events.iter().any(|lane| lane.inbox.is_finished())
+            || self.requests.iter().any(RequestInbox::is_finished);
+        if !finished {
+            return 0;
+        }
         let lanes = self.events.len() + self.requests.len();
         self.events.retain(|lane| !lane.inbox.is_finished());
         self.requests.retain(|lane| lane.has_request() || !lane.is_finished());
@@ -362,11 +377,11 @@ fn answer(ledger: &SignalLedger, request: Request) -> Reply {
             Reply::Reading(ledger.read(hash, entity, signal, now))
         }
         Request::ReadRows { mut rows, now } => {
-            let columns = &rows.columns;
-            let values = rows.values.chunks_exact_mut(columns.len().max(1));
-            for (&entity, row) in rows.entities.iter().zip(values) {
-                ledger.read_row(entity, columns, now, row);
-            }
+            ledger.read_rows(&rows.entities, &rows.columns, now, &mut rows.values);
+            Reply::Rows(rows)
+        }
+        Request::Rank { mut rows, k, now } => {
+            ledger.rank_rows(&mut rows, k, now);
             Reply::Rows(rows)
         }
         Request::Top { signal, half_life, now } => {

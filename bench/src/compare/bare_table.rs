@@ -83,7 +83,7 @@ impl BareTable {
             (here, next) = (next, here);
             self.fetch_counters(ahead.next(), &mut next);
             for (event, &start) in group.iter().zip(&here) {
-                let slot = self.counters.seek(start, event);
+                let slot = self.counters.seek(start, event.entity, event.signal);
                 let counter = self.counters.at_mut(slot);
                 if let Some(counter) = counter.filter(|c| c.is(event.entity, event.signal)) {
                     counter.count += 1;
@@ -120,7 +120,7 @@ impl BareTable {
 
     fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, places: &mut Places) {
         for (event, place) in group.unwrap_or_default().iter().zip(places) {
-            *place = self.counters.seek(*place, event);
+            *place = self.counters.seek(*place, event.entity, event.signal);
             self.block(*place, event).into_iter().for_each(prefetch);
         }
     }

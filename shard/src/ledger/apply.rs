@@ -9,6 +9,8 @@
 //! it is checked before it is used, since an event in between may have grown the table or moved
 //! the front.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use super::SignalLedger;
 use super::table::{Slot as _, Table};
 use super::top::TopKey;
@@ -16,6 +18,7 @@ use crate::limits::HALF_LIVES_MAX;
 use crate::signal::buckets::Heads;
 use crate::signal::exp2::growth_lanes;
 use crate::signal::hot::HotSignalState;
+use crate::wide::{self, Kernel};
 use crate::{PartitionKey, RoutedEvent, SignalId};
 use std::cmp::Reverse;
 
@@ -47,22 +50,28 @@ impl Ahead {
     };
 }
 
+struct Batch<'a> {
+    ledger: &'a mut SignalLedger,
+    events: &'a [RoutedEvent],
+}
+
+impl Kernel for Batch<'_> {
+    type Answer = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.ledger.apply_groups(self.events);
+    }
+}
+
 impl SignalLedger {
     /// Takes events in, in their order. The same as one by one, and several times faster where the
     /// state is larger than the caches.
     pub fn apply_batch(&mut self, events: &[RoutedEvent]) {
-        #[cfg(target_arch = "x86_64")]
-        if WideCore::is_here() {
-            return WideCore::apply_batch(self, events);
-        }
-        self.apply_groups(events);
+        wide::run(Batch { ledger: self, events });
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "it takes on the instructions that its caller may use"
-    )]
     fn apply_groups(&mut self, events: &[RoutedEvent]) {
         let mut groups = [Ahead::NOTHING; 3];
         let [mut here, mut found, mut begun] = groups.each_mut();
@@ -83,7 +92,6 @@ impl SignalLedger {
 
     /// Asks for the slots of a group and works out what depends on its events alone.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
     fn begin(&self, group: Option<&[RoutedEvent]>, ahead: &mut Ahead) {
         let mut growths = [([0; GROUP], [0; GROUP]); HALF_LIVES_MAX];
         let mut weights = [0.0; GROUP];
@@ -106,10 +114,9 @@ impl SignalLedger {
 
     /// Finds the slots of a group and asks for the counts.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
     fn seek(&self, group: Option<&[RoutedEvent]>, ahead: &mut Ahead) {
         for (event, hint) in group.unwrap_or_default().iter().zip(&mut ahead.hints) {
-            hint.slot = self.states.seek(hint.slot, event);
+            hint.slot = self.states.seek(hint.slot, event.entity, event.signal);
             if let Some(state) = self.states.at(hint.slot) {
                 self.buckets.fetch(state.buckets(), hint.heads);
             }
@@ -125,7 +132,6 @@ impl SignalLedger {
 
     /// Takes one event in, of which something is known, and maybe its gains: those at a place.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
     fn apply(
         &mut self,
         event: &RoutedEvent,
@@ -211,34 +217,5 @@ impl SignalLedger {
                 }
             }
         }
-    }
-}
-
-/// The same code for processors with vectors of four numbers, of 2013 and later. The same bits too:
-/// nothing is fused or reordered.
-#[cfg(target_arch = "x86_64")]
-struct WideCore;
-
-#[cfg(target_arch = "x86_64")]
-impl WideCore {
-    #[inline]
-    fn is_here() -> bool {
-        is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt")
-    }
-
-    #[expect(unsafe_code, reason = "a function for some processors only is unsafe to call")]
-    fn apply_batch(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
-        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-        fn wide(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
-            ledger.apply_groups(events);
-        }
-        debug_assert!(Self::is_here());
-        // SAFETY: needs a processor with the instructions named. Holds because the only caller has
-        // asked `is_here`. Test: `a_batch_gives_the_same_bits_as_its_events` in `ledger/tests.rs`.
-        unsafe { wide(ledger, events) };
     }
 }

@@ -13,6 +13,7 @@
 mod apply;
 mod checkpoint;
 mod front;
+mod read;
 pub mod table;
 mod top;
 
@@ -20,11 +21,11 @@ use crate::limits::PARTITIONS;
 use crate::signal::buckets::BucketStore;
 use crate::signal::hot::HotSignalState;
 use crate::{
-    EntityHash, EntityId, Feature, PartitionKey, Schema, SignalId, SignalReading, Timestamp,
-    TopEntry,
+    EntityHash, EntityId, PartitionKey, Schema, SignalId, SignalReading, Timestamp, TopEntry,
 };
 pub use checkpoint::{RestoredPair, Walk};
 use front::Front;
+pub use read::keep_best;
 use std::ops::Range;
 use std::sync::Arc;
 use table::Table;
@@ -128,31 +129,6 @@ impl SignalLedger {
         self.state(hash, entity, signal).map(|state| self.reading(state, now))
     }
 
-    /// The numbers that `columns` name, as of `now`, into `row`; zero for a pair without events.
-    ///
-    /// # Panics
-    ///
-    /// If `row` is not as long as `columns`.
-    pub fn read_row(
-        &self,
-        (hash, entity): (EntityHash, EntityId),
-        columns: &[Feature],
-        now: Timestamp,
-        row: &mut [f64],
-    ) {
-        assert_eq!(row.len(), columns.len(), "one place for each column");
-        let mut found: Option<(SignalId, Option<&HotSignalState>)> = None;
-        for (&column, out) in columns.iter().zip(row) {
-            let signal = column.signal();
-            let state = match found {
-                Some((known, state)) if known == signal => state,
-                _ => self.state(hash, entity, signal),
-            };
-            found = Some((signal, state));
-            *out = state.map_or(0.0, |state| self.feature(state, column, now));
-        }
-    }
-
     /// The best entities by one score, at least `k` of them if there are as many: an unsorted list
     /// with some more than asked for. Cut it with [`TopEntry::keep_best`].
     #[must_use]
@@ -208,19 +184,6 @@ impl SignalLedger {
             reading.set_count(w, count, window.velocity(count));
         }
         reading
-    }
-
-    fn feature(&self, state: &HotSignalState, column: Feature, now: Timestamp) -> f64 {
-        let def = self.schema.def(column.signal());
-        let head = state.last_update();
-        let now = now.max(head);
-        let count = |w: usize| self.buckets.count(state.buckets(), head, &def.windows()[w], now);
-        match column {
-            Feature::Score { half_life: k, .. } => state.score(k, &def.half_lives()[k], now),
-            Feature::Count { window, .. } => count(window) as f64,
-            Feature::Velocity { window, .. } => def.windows()[window].velocity(count(window)),
-            Feature::AllTime { .. } => state.all_time() as f64,
-        }
     }
 }
 

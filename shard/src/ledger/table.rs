@@ -130,11 +130,11 @@ impl<S: Slot> Table<S> {
         }
     }
 
-    /// Where the search for an event's pair ends that begins at `start`, or just anywhere.
+    /// Where the search for a pair ends that begins at `start`, or just anywhere.
     #[inline]
     #[must_use]
-    pub fn seek(&self, start: usize, event: &RoutedEvent) -> usize {
-        match self.search(start, event.entity, event.signal) {
+    pub fn seek(&self, start: usize, entity: EntityId, signal: SignalId) -> usize {
+        match self.search(start, entity, signal) {
             Found::Here(slot) | Found::Free(slot) => slot,
             Found::Nowhere => start,
         }

@@ -162,10 +162,10 @@ fn a_row_holds_the_columns_in_their_order_and_zeros_for_strangers() {
         .build();
     let mut row = [9.0; 5];
     let (entity, now) = (EntityId(7), Timestamp(0));
-    both.ledger.read_row((both.key.hash(entity), entity), plan.columns(), now, &mut row);
+    both.ledger.read_rows(&[(both.key.hash(entity), entity)], plan.columns(), now, &mut row);
     assert_eq!(row, [1.0, 8.0, 0.0, 1.0 / 300.0, 1.0]);
     let stranger = EntityId(8);
-    both.ledger.read_row((both.key.hash(stranger), stranger), plan.columns(), now, &mut row);
+    both.ledger.read_rows(&[(both.key.hash(stranger), stranger)], plan.columns(), now, &mut row);
     assert_eq!(row, [0.0; 5]);
 }
 
@@ -211,5 +211,58 @@ proptest! {
         for half_life in 0..3 {
             prop_assert_eq!(one_by_one.top(half_life, 128, now), batched.top(half_life, 128, now));
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_matrix_gives_the_same_bits_as_its_readings(
+        events in prop::collection::vec((0..90u64, 0..2u8, time(), 0..1000u32), 1..600),
+        asked in prop::collection::vec(0..100u64, 0..90),
+        now in time(),
+    ) {
+        let mut both = Both::new();
+        for (entity, signal, time, weight) in events {
+            both.record(entity, signal, time, f64::from(weight) / 8.0);
+        }
+        let schema = Schema::from_toml(SCHEMA).unwrap();
+        let plan = crate::Plan::over(&schema)
+            .score("view", "7d")
+            .and_then(|plan| plan.count("view", "24h"))
+            .and_then(|plan| plan.all_time("delay"))
+            .and_then(|plan| plan.velocity("view", "1h"))
+            .and_then(|plan| plan.score("view", "1h"))
+            .unwrap()
+            .build();
+        let asked: Vec<_> =
+            asked.into_iter().map(|id| (both.key.hash(EntityId(id)), EntityId(id))).collect();
+        let mut values = vec![f64::NAN; 5 * asked.len()];
+        let now = Timestamp(now);
+        both.ledger.read_rows(&asked, plan.columns(), now, &mut values);
+        for (&(hash, entity), row) in asked.iter().zip(values.chunks_exact(5)) {
+            let [delay, view] = [0, 1].map(|id| both.ledger.read(hash, entity, SignalId(id), now));
+            let of_view = view.map_or([0.0; 4], |view| {
+                let counts = view.counts()[2] as f64;
+                [view.scores()[2], counts, view.velocities()[1], view.scores()[0]]
+            });
+            let all_time = delay.map_or(0.0, |delay| delay.all_time as f64);
+            let [score, count, velocity, first] = of_view;
+            let want = [score, count, all_time, velocity, first];
+            prop_assert_eq!(row, &want);
+        }
+        let weights = [1.0, 0.5, -2.0, 3.0, 0.25];
+        let mut rows = crate::request::Rows {
+            columns: plan.columns().clone(),
+            entities: asked.clone(),
+            values: vec![0.0; values.len()],
+            weights: weights.into(),
+            ranked: Vec::new(),
+        };
+        both.ledger.rank_rows(&mut rows, 7, now);
+        let sum = |row: &[f64]| row.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>();
+        let mut want: Vec<_> = values.chunks_exact(5).map(sum).zip(&asked).collect();
+        want.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.1.cmp(&b.1.1)));
+        let want: Vec<_> = want.into_iter().take(7).map(|(sum, asked)| (sum, asked.1)).collect();
+        prop_assert_eq!(rows.ranked, want);
     }
 }

@@ -46,6 +46,16 @@ impl Era {
     pub const NONE: Self = Self { first: Timestamp::MAX, last: Timestamp(0), landmark: 0 };
 }
 
+/// The decay of one half-life as of one instant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decay {
+    pub(crate) now: Timestamp,
+    /// Whole half-lives up to it.
+    pub(crate) whole: u64,
+    /// Twice the decay over the rest.
+    pub(crate) double: f64,
+}
+
 /// A timestamp counted in half-lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Phase {
@@ -91,6 +101,13 @@ impl HalfLife {
         // The fraction stands below the whole; shifts that cannot overflow save a core the look.
         let below = high.wrapping_shl(self.shift.wrapping_neg()) | low.wrapping_shr(self.shift);
         Phase { whole: high.wrapping_shr(self.shift), fraction: below >> (64 - FRACTION_BITS) }
+    }
+
+    /// What every score of this half-life is multiplied by as of `now`.
+    #[inline]
+    pub(crate) fn decay_at(&self, now: Timestamp) -> Decay {
+        let phase = self.phase(now);
+        Decay { now, whole: phase.whole, double: phase.double_decay() }
     }
 
     /// All times that have the landmark of `time`.

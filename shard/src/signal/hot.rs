@@ -12,7 +12,7 @@
 
 use super::buckets::BucketRef;
 use super::exp2::scale;
-use super::half_life::HalfLife;
+use super::half_life::{Decay, HalfLife};
 use crate::ledger::table::Slot;
 use crate::limits::HALF_LIVES_MAX;
 use crate::{EntityId, RoutedEvent, SignalId, Timestamp};
@@ -219,10 +219,18 @@ impl HotSignalState {
     #[must_use]
     #[inline]
     pub fn score(&self, k: usize, half_life: &HalfLife, now: Timestamp) -> f64 {
-        let now = half_life.phase(now.max(self.last_update()));
-        let landmark = half_life.phase(self.last_update()).landmark();
+        self.score_with(k, half_life, &half_life.decay_at(now))
+    }
+
+    /// The same, for a decay that is known.
+    #[inline]
+    pub(crate) fn score_with(&self, k: usize, half_life: &HalfLife, decay: &Decay) -> f64 {
+        let last = self.last_update();
+        let Decay { whole, double, .. } =
+            if decay.now < last { half_life.decay_at(last) } else { *decay };
+        let landmark = half_life.phase(last).landmark();
         // 2^-(whole + fraction) = 2^(1 - fraction) · 2^-(whole + 1)
-        scale(self.sums[k] * now.double_decay(), exponent(landmark, now.whole) - 1)
+        scale(self.sums[k] * double, exponent(landmark, whole) - 1)
     }
 
     /// A number that orders pairs of one half-life exactly as their scores do, at every instant;

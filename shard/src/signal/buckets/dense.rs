@@ -1,5 +1,7 @@
 //! The dense classes: one counter of 8, 16 or 32 bits for every bucket, at its position.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use super::{Added, BucketedCounter, Counts, Heads};
 use crate::limits::BUCKETS;
 use crate::prefetch::prefetch;
@@ -63,7 +65,6 @@ impl<T: Count> BucketedCounter for Dense<T> {
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "each ring then costs what it needs, and no more")]
     fn add(&mut self, ring: Ring, _head: u64, bucket: u64) -> Added {
         let count = &mut self.0[ring.position(bucket)];
         match count.next() {

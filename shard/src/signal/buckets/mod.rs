@@ -18,6 +18,8 @@
 //! from the pair's last update, kept in its hot state: the ring always ends there. Not here: what a
 //! window is ([`super::window`]).
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 mod dense;
 mod packed;
 mod slab;
@@ -191,7 +193,6 @@ impl BucketStore {
     /// the event is not in it.
     #[must_use]
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is on the way of every event")]
     pub(crate) fn record(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
         if at.class() != Some(Class::Packed32) || event.hour.wrapping_sub(HOURS.len()) >= old.hour {
             return self.record_any(at, old, event);
@@ -330,7 +331,6 @@ impl BucketStore {
 /// Lets the rings of a block that end with `old` end with `heads`, and counts an event in both,
 /// unless its bucket is older than all of a ring's.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "each ring then costs what it needs, and no more")]
 fn count<C: BucketedCounter>(block: &mut C, old: Heads, heads: Heads, event: Heads) -> [Added; 2] {
     if heads.minute > old.minute {
         block.advance(MINUTES, old.minute, heads.minute);

@@ -9,6 +9,8 @@
 //! bitmap alone, since the counts of expired buckets border on those not in use. Invariants: as
 //! many bits are set as counts are in use; no count in use is zero.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use super::{Added, BucketedCounter, Counts, Heads};
 use crate::limits::{BUCKETS, HOUR_BUCKETS, MINUTE_BUCKETS};
 use crate::prefetch::prefetch;
@@ -130,7 +132,6 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "each ring then costs what it needs, and no more")]
     fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added {
         let ago = ring.ago(head, bucket);
         if !self.is_used(ring, ago) {
