@@ -234,8 +234,8 @@ pub(crate) async fn seal_at<S: Storage>(
     }))
 }
 
-/// Whether a seal lies at `place` of which a byte was altered. A crash leaves none or a torn one,
-/// and an opening writes both anew, so this is damage in a log that was closed in order.
+/// Whether a seal lies at `place` of which a byte was altered, which a crash does not do: it leaves
+/// none, or a torn one. An opening writes both anew, but not where a checkpoint covers the segment.
 pub(crate) async fn has_broken_seal<S: Storage>(
     window: &mut Window<'_, S>,
     key: &FrameKey,
@@ -262,8 +262,11 @@ pub(crate) async fn has_broken_seal<S: Storage>(
     if altered || !is_seal(&header) {
         return Ok(altered);
     }
-    let seal = next_frame(window, key, place).await?;
-    Ok(seal == Err(FrameFault::Payload))
+    let Ok(seal) = read_header(key, &header) else { return Ok(false) };
+    let seal = window.view(place.offset, seal.fields.frame_bytes()).await?;
+    // It holds zeroes. Where it is torn lie whole sectors of what was there before.
+    let payload = seal.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+    Ok(payload.iter().filter(|&&byte| byte != 0).count() == 1)
 }
 
 /// What lies at and behind the place where a walk stopped.

@@ -152,6 +152,11 @@ fn a_verification_tells_an_altered_seal_from_one_that_was_never_written() {
         world.disk.put(first, &never);
         assert_eq!(unsealed(&world.disk), [seen(false)]);
     }
+    // Written in part: its last block is what lay there before.
+    let mut torn = whole.clone();
+    torn[at + 4096..].fill(0xab);
+    world.disk.put(first, &torn);
+    assert_eq!(unsealed(&world.disk), [seen(false)]);
     world.disk.put(first, &whole[..at]);
     let cut = UnsealedSeen { loose_bytes: 0, ..seen(false) };
     assert_eq!(unsealed(&world.disk), [cut]);
