@@ -237,7 +237,7 @@ impl Found<'_> {
             keep_sourced: self.options.keep_sourced,
         };
         let recovering = Recovering::new(Arc::clone(&schema), numbers.clone(), key, 0..PARTITIONS);
-        let (mut unsaved, mut silent) = (Unsaved(recovering), |_: RecoveryProgress| {});
+        let (mut unsaved, mut silent) = (Unsaved::new(recovering), |_: RecoveryProgress| {});
         // Every pair may be ahead of its log, since logs are read from their first record on.
         let unplaced = MetaRecord { layout: 0, ..meta.clone() };
         let mut dealer = Dealer::new(&unplaced, (&key, &numbers), &mut unsaved, &mut silent);
@@ -257,7 +257,7 @@ impl Found<'_> {
             troubles.note(Trouble::Unnamed { id: source.0, count });
         }
         let events = dealer.events;
-        let (ledger, ids, _) = unsaved.0.finish();
+        let (ledger, ids) = unsaved.finish();
         let records = self.source_records(&sources);
         let salvage = Salvage {
             pairs: ledger.pairs() as u64,

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Records or events in one part on its way to a shard.
-const PART_ITEMS: usize = 1024;
+/// Records or events that are taken in together: one part on its way to a shard.
+pub(super) const PART_ITEMS: usize = 1024;
 /// Parts on their way to one shard.
 const PARTS_AHEAD: usize = 16;
 
@@ -189,20 +189,6 @@ impl Intake for Outlets {
 
     fn flush(&mut self) {
         self.ways.iter_mut().for_each(Outlet::flush);
-    }
-}
-
-impl Intake for Recovering {
-    fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
-        self.restore(&pair, is_ahead)
-    }
-
-    fn id(&mut self, hash: EntityHash, key: u128) {
-        self.remember(hash, key);
-    }
-
-    fn event(&mut self, event: ReplayedEvent) {
-        self.replay(&[event]);
     }
 }
 

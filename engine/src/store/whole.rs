@@ -4,7 +4,7 @@
 //! written.
 //! Not here: which store, and whether it may be read (`open`, `view`).
 
-use super::intake::{Dealer, Intake};
+use super::intake::{Dealer, Intake, PART_ITEMS};
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, read_logs};
 use super::{FjallStorage, RecoveryProgress, StoreError, StoreFiles};
@@ -58,19 +58,44 @@ enum Begin<'a> {
 }
 
 /// Every pair counts as not saved yet, so that a walk writes them all.
-pub(crate) struct Unsaved(pub(crate) Recovering);
+pub(crate) struct Unsaved {
+    recovering: Recovering,
+    /// Events that are taken in together.
+    events: Vec<ReplayedEvent>,
+}
+
+impl Unsaved {
+    pub(crate) fn new(recovering: Recovering) -> Self {
+        Self { recovering, events: Vec::with_capacity(PART_ITEMS) }
+    }
+
+    /// The rebuilt state.
+    pub(crate) fn finish(mut self) -> (SignalLedger, RecentIds) {
+        self.flush();
+        let (ledger, ids, _) = self.recovering.finish();
+        (ledger, ids)
+    }
+}
 
 impl Intake for Unsaved {
     fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
-        self.0.restore(&RestoredPair { saved: None, ..pair }, is_ahead)
+        self.recovering.restore(&RestoredPair { saved: None, ..pair }, is_ahead)
     }
 
     fn id(&mut self, hash: EntityHash, key: u128) {
-        self.0.remember(hash, key);
+        self.recovering.remember(hash, key);
     }
 
     fn event(&mut self, event: ReplayedEvent) {
-        self.0.replay(&[event]);
+        self.events.push(event);
+        if self.events.len() >= PART_ITEMS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.recovering.replay(&self.events);
+        self.events.clear();
     }
 }
 
@@ -109,7 +134,7 @@ impl<S: StorageEngine> Reading<'_, S> {
         let key = self.manifest.partition_key();
         let schema = Arc::clone(self.schema);
         let recovering = Recovering::new(schema, self.numbers.clone(), key, 0..PARTITIONS);
-        let (mut unsaved, mut silent) = (Unsaved(recovering), |_: RecoveryProgress| {});
+        let (mut unsaved, mut silent) = (Unsaved::new(recovering), |_: RecoveryProgress| {});
         let mut dealer = Dealer::new(meta, (&key, self.numbers), &mut unsaved, &mut silent);
         match begin {
             Begin::Nothing => {}
@@ -130,7 +155,7 @@ impl<S: StorageEngine> Reading<'_, S> {
             let path = self.files.checkpoint();
             return Err(StoreError::CheckpointAhead { path, found, last });
         }
-        let (ledger, ids, _) = unsaved.0.finish();
+        let (ledger, ids) = unsaved.finish();
         let (last, logs) = (read.last, read.logs);
         Ok(Whole { ledger, ids, sources: sources.records(), last, logs })
     }
