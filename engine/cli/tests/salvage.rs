@@ -114,13 +114,13 @@ impl Damaged {
     }
 }
 
-/// Flips a bit in the payload of a segment's second frame that holds records; frames without any
-/// lie between where the log had rested.
+/// Flips a bit in the payload of a segment's last frame that holds records; frames without any lie
+/// between where the log had rested.
 fn flip_records(segment: &Path) {
     let bytes = fs::read(segment).unwrap();
     let blocks = bytes.chunks(4096).enumerate().skip(1);
     let mut frames = blocks.filter(|(_, block)| block[12] == 1).map(|(at, _)| at * 4096);
-    let frame = frames.nth(1).unwrap();
+    let frame = frames.next_back().unwrap();
     flip(segment, |_| frame + 200);
 }
 

@@ -40,7 +40,7 @@ use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::recovery::Recovering;
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::source::SourceId;
-use ebbtide_shard::{EntityId, PartitionKey, Schema};
+use ebbtide_shard::{PartitionKey, Schema};
 use ebbtide_wal::{Lsn, StoreId};
 use logs::{LogsOf, LogsRead, read_logs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -307,12 +307,8 @@ impl Found<'_> {
         let open = match &self.checkpoint {
             Checkpoint::Open(open) => open,
             Checkpoint::Lost { why } => {
-                let why = why.clone();
-                troubles.note(if complete {
-                    Trouble::CheckpointRebuilt { path, why }
-                } else {
-                    Trouble::Checkpoint { path, why }
-                });
+                let lost = Trouble::Checkpoint { path, why: why.clone() };
+                troubles.note(lost.of_checkpoint(complete));
                 return Ok(Default::default());
             }
         };
@@ -328,21 +324,17 @@ impl Found<'_> {
                 taken.take((tag, &bytes, &value), dealer, complete, troubles);
             }
         }
-        taken.compare(&open.1, troubles);
-        if self.known.is_some() {
-            dealer.hand_over_ids();
-        }
+        taken.compare(&open.1, complete, troubles);
         let mut sources = std::mem::take(&mut dealer.sources);
-        let partitions = |entities: &[EntityId]| -> BTreeSet<usize> {
-            entities.iter().map(|&entity| key.hash(entity).partition()).collect()
-        };
         // Where nothing else is, sending again fills all and counts nothing twice.
-        let mut forgotten = partitions(&taken.lost);
-        let kept = partitions(&taken.kept);
         let is_filled = self.known.is_some() && !complete && !self.options.keep_sourced;
-        forgotten.retain(|partition| is_filled && !kept.contains(partition));
+        let forgotten = if is_filled { taken.emptied(&open.1, key) } else { BTreeSet::new() };
         for &partition in &forgotten {
             sources.forget(partition);
+        }
+        if self.known.is_some() {
+            // What is to be counted when it is sent again must not be known as counted.
+            dealer.hand_over_ids(|hash| !forgotten.contains(&hash.partition()));
         }
         Ok((sources, forgotten))
     }

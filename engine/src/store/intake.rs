@@ -258,10 +258,14 @@ impl<'a, I: Intake> Dealer<'a, I> {
     }
 
     /// Hands over the ids that count: the newest of each shard, as many as two generations have.
-    /// They come oldest first, so those before are known by then.
-    pub(crate) fn hand_over_ids(&mut self) {
-        for record in std::mem::take(&mut self.ids).into_values().flat_map(|(_, records)| records) {
-            record.entries.iter().for_each(|&(hash, key)| self.intake.id(EntityHash(hash), key));
+    /// They come oldest first, so those before are known by then. Only those of entities that are
+    /// wanted.
+    pub(crate) fn hand_over_ids(&mut self, is_wanted: impl Fn(EntityHash) -> bool) {
+        let records = std::mem::take(&mut self.ids).into_values().flat_map(|(_, records)| records);
+        for (hash, key) in records.flat_map(|record| record.entries) {
+            if is_wanted(EntityHash(hash)) {
+                self.intake.id(EntityHash(hash), key);
+            }
         }
     }
 

@@ -314,7 +314,7 @@ impl Prepared {
         let restore_duration = begun.elapsed();
 
         let begun = Instant::now();
-        dealer.hand_over_ids();
+        dealer.hand_over_ids(|_| true);
         let mut sources = std::mem::take(&mut dealer.sources);
         let store = manifest.store;
         let of = LogsOf { files: &files, store, key: &key, numbers: &numbers, meta: &meta };

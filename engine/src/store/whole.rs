@@ -147,7 +147,7 @@ impl<S: StorageEngine> Reading<'_, S> {
                 loaded.map_err(|source| StoreError::Checkpoint { path, source })?;
             }
         }
-        dealer.hand_over_ids();
+        dealer.hand_over_ids(|_| true);
         let mut sources = std::mem::take(&mut dealer.sources);
         let read = self.read_logs_into(meta, &key, &mut sources, &mut dealer)?;
         if dealer.last_included > read.last {

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
 /// Pieces read ahead of the merge, for each log.
@@ -95,6 +95,16 @@ enum Piece {
 }
 
 impl Piece {
+    fn of(found: Salvaged<'_>) -> Self {
+        match found {
+            Salvaged::Batch(batch) => {
+                let (first, count) = (batch.first, batch.count);
+                Self::Batch { first, count, records: batch.records.to_vec() }
+            }
+            Salvaged::Gap(gap) => Self::Gap(gap),
+        }
+    }
+
     fn first(&self) -> Lsn {
         match self {
             Self::Batch { first, .. } => *first,
@@ -117,21 +127,11 @@ fn read(
     directory: &Path,
     (log, store): (u32, Option<StoreId>),
     covered: Lsn,
-    give: &SyncSender<Piece>,
+    take: impl FnMut(Salvaged<'_>),
 ) -> Result<SalvageReport, IoFault> {
     let list = |cause| IoFault::directory(ebbtide_wal::Step::List, &cause);
     let storage = Threads::open_existing(directory).map_err(list)?;
-    ready(salvage(&storage, (log, store), covered, |found| {
-        let piece = match found {
-            Salvaged::Batch(batch) => {
-                let (first, count) = (batch.first, batch.count);
-                Piece::Batch { first, count, records: batch.records.to_vec() }
-            }
-            Salvaged::Gap(gap) => Piece::Gap(gap),
-        };
-        // The merge takes everything, or panics.
-        let _taken = give.send(piece);
-    }))
+    ready(salvage(&storage, (log, store), covered, take))
 }
 
 /// The first segment of a log that is there and what its header says came before it, if it reads.
@@ -159,12 +159,47 @@ impl LogsOf<'_> {
         Ok(found)
     }
 
-    /// Whether the logs reach back to the first record of each.
+    /// Whether the logs hold every event there ever was: each reaches back to its first record,
+    /// none is missing, and nothing in them is.
     pub(super) fn are_complete(&self) -> Result<bool, StoreError> {
         let found = self.found()?;
-        let all_there =
-            self.leaving.is_empty() && self.covered.keys().all(|log| found.contains_key(log));
-        Ok(all_there && found.values().all(|&(_, after)| after == Some(Lsn::NONE)))
+        let from_the_first = found.values().all(|&(_, after)| after == Some(Lsn::NONE));
+        let mut wanted: BTreeSet<u32> = self.covered.keys().copied().collect();
+        if !from_the_first || !self.leaving.is_empty() {
+            return Ok(false);
+        }
+        for &log in found.keys() {
+            if !self.is_whole(log, &mut wanted)? {
+                return Ok(false);
+            }
+        }
+        Ok(wanted.iter().all(|log| found.contains_key(log)))
+    }
+
+    /// Whether all of a log reads and means something; `wanted` gets the logs that it speaks of.
+    fn is_whole(&self, log: u32, wanted: &mut BTreeSet<u32>) -> Result<bool, StoreError> {
+        let (path, covered, mut whole) = (self.files.log(log), self.covered(log), true);
+        let read = read(&path, (log, self.store), covered, |found| {
+            whole &= match found {
+                Salvaged::Gap(_) => false,
+                Salvaged::Batch(batch) => match decode_batch(batch.records, batch.count) {
+                    Ok(record::Batch::Opened { shards, .. }) => {
+                        wanted.extend(0..shards);
+                        true
+                    }
+                    Ok(record::Batch::Events(events)) => {
+                        events.iter().all(|event| self.numbers.signal(event.number).is_some())
+                    }
+                    decoded => decoded.is_ok(),
+                },
+            };
+        });
+        read.map(|_| whole).map_err(|fault| StoreError::LogFault { path, fault })
+    }
+
+    /// What the checkpoint includes of a log.
+    fn covered(&self, log: u32) -> Lsn {
+        Lsn::new(self.covered.get(&log).copied().unwrap_or(0))
     }
 }
 
@@ -206,8 +241,10 @@ impl<'scope> LogReader<'scope> {
     ) -> Result<Self, StoreError> {
         let (give, pieces) = sync_channel(PIECES_AHEAD);
         let (directory, store) = (of.files.log(log), of.store);
-        let covered = Lsn::new(of.covered.get(&log).copied().unwrap_or(0));
-        let work = move || read(&directory, (log, store), covered, &give);
+        let covered = of.covered(log);
+        // The merge takes everything, or panics.
+        let take = move |found: Salvaged<'_>| drop(give.send(Piece::of(found)));
+        let work = move || read(&directory, (log, store), covered, take);
         let thread = thread::Builder::new().name(format!("ebbtide-read-{log}"));
         let thread = thread.spawn_scoped(scope, work);
         let thread = thread.map_err(failed("reading", &of.files.log(log)))?;
@@ -237,7 +274,7 @@ impl<S: EventSink> Merge<'_, '_, S> {
             }
         }
         for (&log, &(segment, begins)) in found {
-            let after = Lsn::new(self.of.covered.get(&log).copied().unwrap_or(0));
+            let after = self.of.covered(log);
             if let Some(begins) = begins.filter(|&begins| begins > after) {
                 let until = Some(begins.next());
                 let (offset, first_frame, raw_os_error) = (0, true, None);

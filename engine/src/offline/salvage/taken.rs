@@ -7,10 +7,12 @@
 use super::troubles::Troubles;
 use super::{Trouble, Unsaved};
 use crate::store::intake::Dealer;
-use ebbtide_shard::EntityId;
 use ebbtide_shard::checkpoint::{
     Key, LoadSink as _, MetaRecord, RecordDigest, RecordFault, SetDigest, Tag, decode,
 };
+use ebbtide_shard::limits::PARTITIONS;
+use ebbtide_shard::{EntityId, PartitionKey};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Records that were taken in.
@@ -19,8 +21,8 @@ pub(super) struct Taken {
     count: u64,
     dropped: u64,
     set: SetDigest,
-    pub(super) kept: Vec<EntityId>,
-    pub(super) lost: Vec<EntityId>,
+    kept: Vec<EntityId>,
+    lost: Vec<EntityId>,
 }
 
 impl Taken {
@@ -43,28 +45,42 @@ impl Taken {
             (Err(fault), Some(Key::Pair { entity, number })) => {
                 self.dropped += 1;
                 self.lost.push(entity);
-                troubles.note(if complete {
-                    Trouble::PairRebuilt { entity, number, fault }
-                } else {
-                    Trouble::Pair { entity, number, fault }
-                });
+                let lost = Trouble::Pair { entity, number, fault };
+                troubles.note(lost.of_checkpoint(complete));
             }
             (Err(fault), _) => {
                 self.dropped += 1;
-                let key = hex(bytes);
-                troubles.note(Trouble::Record { tag, key, fault });
+                let lost = Trouble::Record { tag, key: hex(bytes), fault };
+                troubles.note(lost.of_checkpoint(complete));
             }
         }
     }
 
     /// Compares with what the meta record says there must be.
-    pub(super) fn compare(&self, meta: &MetaRecord, troubles: &mut Troubles) {
-        let count = meta.records.saturating_sub(self.count + self.dropped);
+    pub(super) fn compare(&self, meta: &MetaRecord, complete: bool, troubles: &mut Troubles) {
+        let count = self.missing(meta);
         if count > 0 {
-            troubles.note(Trouble::Records { count });
+            troubles.note(Trouble::Records { count }.of_checkpoint(complete));
         } else if self.dropped == 0 && self.set != SetDigest(meta.set_digest) {
-            troubles.note(Trouble::Stale);
+            troubles.note(Trouble::Stale.of_checkpoint(complete));
         }
+    }
+
+    fn missing(&self, meta: &MetaRecord) -> u64 {
+        meta.records.saturating_sub(self.count + self.dropped)
+    }
+
+    /// The partitions of which pairs are lost, or may be, and none is left. What belongs to a
+    /// record without a trace nobody knows.
+    pub(super) fn emptied(&self, meta: &MetaRecord, key: &PartitionKey) -> BTreeSet<usize> {
+        let partitions = |entities: &[EntityId]| -> BTreeSet<usize> {
+            entities.iter().map(|&entity| key.hash(entity).partition()).collect()
+        };
+        let lost = match self.missing(meta) {
+            0 => partitions(&self.lost),
+            _ => (0..PARTITIONS).collect(),
+        };
+        &lost - &partitions(&self.kept)
     }
 }
 

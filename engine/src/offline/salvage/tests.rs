@@ -3,14 +3,17 @@
 use super::*;
 use crate::offline::StoredState;
 use crate::store::FjallStorage;
-use crate::{Ack, Engine, EngineBuilder, Event, LogOptions, ManualClock, SourceEvent, Timestamp};
+use crate::{
+    Ack, Engine, EngineBuilder, EntityId, Event, LogOptions, ManualClock, SourceEvent, Timestamp,
+};
 use ebbtide_shard::checkpoint::{Key, StorageEngine as _, decode};
 use std::time::Duration;
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
-const SCHEMA: &str = "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]";
+const SCHEMA: &str =
+    "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]\ndedup = \"content\"";
 const EVENTS: u64 = 400;
 /// The entity whose record is harmed.
 const HARMED: EntityId = EntityId(3);
@@ -79,6 +82,26 @@ fn saved(folder: &TempDir) -> Salvage {
     salvage(&store, &new, &SalvageOptions::default()).unwrap()
 }
 
+/// What could not be read and cost nothing, if it is one thing.
+#[track_caller]
+fn rebuilt(salvage: &Salvage) -> &Trouble {
+    let [Trouble::Rebuilt { what }] = &salvage.troubles[..] else {
+        panic!("{:?}", salvage.troubles)
+    };
+    assert_eq!(salvage.losses, 0);
+    what
+}
+
+/// Sending everything again to the new store gives what the old one counted.
+#[track_caller]
+fn assert_filled_by_sending_again(folder: &TempDir, whole: &BTreeMap<EntityId, u64>) {
+    let engine = builder(&folder.path().join("new"), 24 << 10).open().unwrap();
+    assert_eq!(engine.resume_offset("feed").unwrap(), Some(0));
+    record(&engine, 1, EVENTS, true);
+    engine.close(PATIENCE).unwrap();
+    assert_eq!(&counts(folder, "new"), whole);
+}
+
 /// How often each entity was counted.
 fn counts(folder: &TempDir, name: &str) -> BTreeMap<EntityId, u64> {
     let state = StoredState::read(&folder.path().join(name)).unwrap();
@@ -91,10 +114,7 @@ fn a_damaged_record_is_rebuilt_where_the_logs_hold_everything() {
     let whole = counts(&folder, "store");
     harm(&folder, flip_record);
     let salvage = saved(&folder);
-    let [Trouble::PairRebuilt { entity: HARMED, .. }] = salvage.troubles[..] else {
-        panic!("{:?}", salvage.troubles)
-    };
-    assert_eq!(salvage.losses, 0);
+    assert!(matches!(rebuilt(&salvage), Trouble::Pair { entity: HARMED, .. }));
     assert_eq!(counts(&folder, "new"), whole);
 }
 
@@ -110,11 +130,52 @@ fn a_damaged_record_costs_its_pair_and_sending_again_fills_it() {
     let mut left = counts(&folder, "new");
     left.remove(&HARMED);
     assert_eq!(left, others);
-    let engine = builder(&folder.path().join("new"), 24 << 10).open().unwrap();
-    assert_eq!(engine.resume_offset("feed").unwrap(), Some(0));
-    record(&engine, 1, EVENTS, true);
-    engine.close(PATIENCE).unwrap();
+    assert_filled_by_sending_again(&folder, &whole);
+}
+
+/// Every log reached back to its first record, so the loss was told as none; what the pair had had
+/// in the gap was gone.
+#[test]
+fn a_damaged_record_is_not_rebuilt_from_logs_with_a_gap() {
+    let folder = made(1 << 20, true);
+    let whole = counts(&folder, "store");
+    harm(&folder, flip_record);
+    let log = folder.path().join("store/log/0000");
+    let segment = log.join("seg-0000000000000001.wal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let mut blocks = bytes.chunks(4096).enumerate().skip(2);
+    let (frame, _) = blocks.find(|(_, block)| block[12] == 1).unwrap();
+    bytes[frame * 4096 + 200] ^= 1;
+    std::fs::write(segment, bytes).unwrap();
+    let salvage = saved(&folder);
+    let [Trouble::Pair { entity: HARMED, .. }, Trouble::Covered { .. }] = salvage.troubles[..]
+    else {
+        panic!("{:?}", salvage.troubles)
+    };
+    assert_eq!(salvage.losses, 1);
+    assert_filled_by_sending_again(&folder, &whole);
+}
+
+#[test]
+fn records_without_a_trace_cost_nothing_where_the_logs_hold_everything() {
+    let folder = made(1 << 20, true);
+    let whole = counts(&folder, "store");
+    harm(&folder, |storage| {
+        storage.delete(Key::Pair { entity: HARMED, number: 0 }).unwrap();
+    });
+    assert!(matches!(rebuilt(&saved(&folder)), Trouble::Records { count: 1 }));
     assert_eq!(counts(&folder, "new"), whole);
+}
+
+#[test]
+fn records_without_a_trace_are_filled_by_sending_again() {
+    let folder = made(24 << 10, true);
+    let whole = counts(&folder, "store");
+    harm(&folder, |storage| {
+        storage.delete(Key::Pair { entity: HARMED, number: 0 }).unwrap();
+    });
+    assert!(matches!(saved(&folder).troubles[..], [Trouble::Records { count: 1 }]));
+    assert_filled_by_sending_again(&folder, &whole);
 }
 
 #[test]
@@ -159,6 +220,7 @@ fn a_source_whose_name_is_lost_is_told_and_what_it_sent_last_left_out() {
         storage.put(key, vec![7; 40]).unwrap();
     });
     let salvage = saved(&folder);
+    assert!(matches!(rebuilt(&salvage), Trouble::Record { tag: Tag::Src, .. }));
     assert_eq!(salvage.sources, [("feed".to_owned(), EVENTS, 0)]);
     assert_eq!(counts(&folder, "new"), whole);
 }

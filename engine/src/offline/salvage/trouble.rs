@@ -44,15 +44,6 @@ pub enum Trouble {
         /// Why not.
         why: String,
     },
-    /// The checkpoint, and the logs still hold every event: nothing is lost.
-    #[error("the checkpoint in {} cannot be read ({why}): all is rebuilt from the logs",
-        .path.display())]
-    CheckpointRebuilt {
-        /// Its directory.
-        path: PathBuf,
-        /// Why not.
-        why: String,
-    },
     /// The record of a pair.
     #[error(
         "entity {}, signal type number {number}: its record is lost ({fault}), but for what the \
@@ -66,18 +57,11 @@ pub enum Trouble {
         /// What is wrong.
         fault: RecordFault,
     },
-    /// The record of a pair, and the logs still hold every event: nothing is lost.
-    #[error(
-        "entity {}, signal type number {number}: its record is lost ({fault}) and rebuilt from \
-         the logs", .entity.0
-    )]
-    PairRebuilt {
-        /// Whose.
-        entity: EntityId,
-        /// The stored number of the signal type.
-        number: u8,
-        /// What is wrong.
-        fault: RecordFault,
+    /// A part of the checkpoint, and the logs still hold every event: nothing is lost.
+    #[error("{what}; the logs hold every event, and all is rebuilt from them: nothing is lost")]
+    Rebuilt {
+        /// What cannot be read as it was written.
+        what: Box<Trouble>,
     },
     /// A record of another kind.
     #[error(
@@ -179,6 +163,11 @@ fn cause(gap: &Gap) -> String {
 }
 
 impl Trouble {
+    /// The trouble with a part of a checkpoint; `complete` says whether the logs hold every event.
+    pub(super) fn of_checkpoint(self, complete: bool) -> Self {
+        if complete { Self::Rebuilt { what: Box::new(self) } } else { self }
+    }
+
     /// Whether the new store holds less because of it.
     #[must_use]
     pub const fn is_loss(&self) -> bool {
@@ -186,8 +175,7 @@ impl Trouble {
             self,
             Self::ManifestMended { .. }
                 | Self::Seal { .. }
-                | Self::CheckpointRebuilt { .. }
-                | Self::PairRebuilt { .. }
+                | Self::Rebuilt { .. }
                 | Self::Covered { .. }
         )
     }
