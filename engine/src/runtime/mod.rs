@@ -4,6 +4,7 @@
 //! of the engine; a panic in a shard ends that shard, not the process. Not here: what a turn does
 //! ([`ebbtide_shard::shard`]).
 
+mod affinity;
 mod log_io;
 pub mod probe;
 mod shard_loop;

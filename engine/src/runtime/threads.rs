@@ -1,5 +1,6 @@
 //! Shards on plain threads: for hosts where io_uring is not to be had.
 
+use super::affinity::Affinity;
 use super::log_io::{Answer, Lanes, LogIo, NoLog, TICK};
 use super::shard_loop::{self, Pace};
 use super::{DurableWork, Job, Recovered, Run, Started, Work};
@@ -30,7 +31,7 @@ impl Pace for ThreadPace {
 /// Starts a thread for `run`; gives back how to join it.
 pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
     let Run { job: Job { name, core, idle, work }, starting, ending } = run;
-    let thread_name = name.clone();
+    let (thread_name, helpers) = (name.clone(), Affinity::of_caller());
     let body = move || {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
             let _nobody_waits = starting.send(Err(format!("it cannot be pinned to core {core}")));
@@ -44,7 +45,7 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
                     drive(|pace| shard_loop::drive(shard, NoLog, idle, pace));
                 }
             }
-            Work::Durable(work) => match start(&name, work) {
+            Work::Durable(work) => match start(&name, work, &helpers) {
                 Ok(Some((shard, log))) => {
                     if starting.send(Ok(log.started())).is_ok() {
                         drive(|pace| shard_loop::drive(shard, log, idle, pace));
@@ -71,16 +72,20 @@ fn drive<F: Future<Output = ()>>(shard: impl FnOnce(ThreadPace) -> F) {
 }
 
 /// Rebuilds a shard and starts its log; `None` if the opening was given up meanwhile.
-fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogIo)>, String> {
+fn start(
+    name: &str,
+    work: DurableWork,
+    helpers: &Affinity,
+) -> Result<Option<(Shard<Log>, LogIo)>, String> {
     let DurableWork { port, directory, lock, recover } = work;
     let answer = Answer::to(&port);
     let Some(recovered) = recover()? else { return Ok(None) };
-    start_log(name, (&directory, lock), recovered, answer).map(Some)
+    start_log((name, helpers), (&directory, lock), recovered, answer).map(Some)
 }
 
-/// Starts a recovered shard's log on two threads of its own.
+/// Starts a recovered shard's log on two threads of its own, which run where `helpers` may.
 pub(super) fn start_log(
-    name: &str,
+    (name, helpers): (&str, &Affinity),
     (directory, lock): (&Path, Arc<StoreLock>),
     recovered: Recovered,
     answer: Answer,
@@ -89,7 +94,8 @@ pub(super) fn start_log(
     let storage = Threads::open(directory).map_err(|e| format!("its log cannot be opened: {e}"))?;
     let started = ready(replayed.start(&storage, options)).map_err(|e| e.to_string())?;
     let wake = answer.clone();
-    let io = IoThreads::start(name, started.commit, started.upkeep, move || wake.tell());
+    let (commit, upkeep) = (started.commit, started.upkeep);
+    let io = helpers.lend(|| IoThreads::start(name, commit, upkeep, move || wake.tell()));
     let io = io.map_err(|e| format!("its log has no threads: {e}"))?;
     let io = LogIo::new(Lanes::Threads(io), answer, lock, storage.direct());
     Ok((make(started.log)?, io))

@@ -1,5 +1,6 @@
 //! Shards on glommio executors: one pinned thread with an io_uring each.
 
+use super::affinity::Affinity;
 use super::log_io::{Answer, Lanes, LogIo, NoLog};
 use super::shard_loop::{self, Pace};
 use super::threads::start_log;
@@ -52,6 +53,7 @@ impl Pace for UringPace {
 /// Starts an executor for `run`; gives back how to join it.
 pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
     let Run { job: Job { name, core, idle, work }, starting, ending } = run;
+    let helpers = Affinity::of_caller();
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name(&name.clone())
         .preempt_timer(PREEMPT_EVERY)
@@ -66,7 +68,7 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
                             .await;
                     }
                 }
-                Work::Durable(work) => match start(&name, work).await {
+                Work::Durable(work) => match start(&name, work, &helpers).await {
                     Ok(Some((shard, log))) => {
                         if starting.send(Ok(log.started())).is_ok() {
                             shard_loop::drive(shard, log, idle, UringPace::new(BREATH_EVERY)).await;
@@ -88,7 +90,11 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
 }
 
 /// Rebuilds a shard and starts its log; `None` if the opening was given up meanwhile.
-async fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogIo)>, String> {
+async fn start(
+    name: &str,
+    work: DurableWork,
+    helpers: &Affinity,
+) -> Result<Option<(Shard<Log>, LogIo)>, String> {
     let DurableWork { port, directory, lock, recover } = work;
     let answer = Answer::to(&port);
     let Some(recovered) = recover()? else { return Ok(None) };
@@ -96,7 +102,7 @@ async fn start(name: &str, work: DurableWork) -> Result<Option<(Shard<Log>, LogI
         Ok(storage) => storage,
         // A file system that refuses direct I/O: the log does without, on threads.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            return start_log(name, (&directory, lock), recovered, answer).map(Some);
+            return start_log((name, helpers), (&directory, lock), recovered, answer).map(Some);
         }
         Err(error) => return Err(format!("its log cannot be opened: {error}")),
     };
