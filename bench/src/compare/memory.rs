@@ -1,5 +1,6 @@
 //! Rows that weigh: bytes per pair of entity and signal type, everything included on both sides but
-//! the allocator's own overhead. Nothing here depends on the machine.
+//! the allocator's own overhead. Nothing here depends on the machine, but for the lock shards of
+//! the rival beside the trace: four for each core.
 
 use super::Run;
 use super::criteria::{MEMORY_SPARSE, MEMORY_TRACE};
@@ -67,7 +68,7 @@ fn trace_bytes() -> Result<(f64, f64), Fault> {
         })
         .collect();
     let half_lives: Vec<&[Duration]> = half_lives.iter().map(Vec::as_slice).collect();
-    let map = SharedMap::with_capacity(0, &half_lives);
+    let map = SharedMap::small(&half_lives);
     let key = PartitionKey::new(KEY);
     let mut ledger = SignalLedger::new(Arc::clone(&schema), key, 0..PARTITIONS);
     for event in &bundled(&schema)? {

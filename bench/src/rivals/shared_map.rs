@@ -65,6 +65,18 @@ impl SharedMap {
         Self { states, rates }
     }
 
+    /// The same with as many lock shards as the map has by itself, four for each core: for few
+    /// states, beside which [`RIVAL_LOCK_SHARDS`] of them would weigh.
+    ///
+    /// # Panics
+    ///
+    /// As [`SharedMap::with_capacity`].
+    #[must_use]
+    pub fn small(half_lives: &[&[Duration]]) -> Self {
+        let rates = half_lives.iter().map(|half_lives| Rates::new(half_lives)).collect();
+        Self { states: DashMap::with_hasher(RandomState::default()), rates }
+    }
+
     /// Counts an event and adds its weight to the scores.
     ///
     /// # Panics
