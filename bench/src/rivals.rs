@@ -11,5 +11,5 @@ mod shared_map;
 
 pub use group_commit::{ENTRY_OVERHEAD_BYTES, GROUP_ENTRIES, GroupCommitLog};
 pub use plain_files::{PlainCheckpoint, files_below, read_and_hash};
-pub use raw_device::{RawDevice, Syncing};
+pub use raw_device::{RawDevice, Syncing, fill_random};
 pub use shared_map::{Reading, SharedMap};

@@ -2,10 +2,14 @@
 //!
 //! Promises: nothing a careful program could leave out is left in. The file has its space and was
 //! written to before, so that a write changes no metadata; writes are direct where the file system
-//! has that; they go round in the file, so that it never grows.
+//! has that; they go round in the file, so that it never grows. What is written first looks random,
+//! and so should what follows ([`fill_random`]): a device may write zeroes, or what it can shrink,
+//! for nothing.
 
 use ebbtide_wal::aligned::AlignedBuf;
 use ebbtide_wal::limits::BLOCK_BYTES;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -53,9 +57,10 @@ impl RawDevice {
         let bytes = bytes.next_multiple_of(MAKE_BYTES) as u64;
         fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
         let mut device = Self { file, bytes, at: 0, syncing: Syncing::Fdatasync, direct };
-        let zeroes = AlignedBuf::zeroed(MAKE_BYTES);
+        let mut piece = AlignedBuf::zeroed(MAKE_BYTES);
+        fill_random(&mut piece);
         for _ in 0..bytes / MAKE_BYTES as u64 {
-            device.put(&zeroes)?;
+            device.put(&piece)?;
         }
         device.file.sync_all()?;
         Ok(Self { syncing, ..device })
@@ -105,6 +110,11 @@ impl RawDevice {
     }
 }
 
+/// Fills `bytes` with what no device can shrink, the same each time.
+pub fn fill_random(bytes: &mut [u8]) {
+    ChaCha8Rng::seed_from_u64(1).fill_bytes(bytes);
+}
+
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).custom_flags(flags.bits().cast_signed());
@@ -114,6 +124,17 @@ fn open(path: &Path, flags: OFlags) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The reference wrote zeroes, which some devices do not store at all.
+    #[test]
+    fn a_device_is_made_of_what_cannot_be_shrunk() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("device");
+        let device = RawDevice::create(&path, MAKE_BYTES, Syncing::Fdatasync).unwrap();
+        drop(device);
+        let bytes = std::fs::read(path).unwrap();
+        assert!(zstd::bulk::compress(&bytes, 1).unwrap().len() >= bytes.len());
+    }
 
     #[test]
     fn writes_go_round_in_a_file_that_keeps_its_length() {
