@@ -33,9 +33,10 @@ mod tables;
 mod workload;
 
 use crate::fault::Fault;
+use crate::output;
 use criteria::Criterion;
 use machine::Machine;
-use measure::Measured;
+use measure::{Measured, Sides};
 use report::Row;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -172,38 +173,41 @@ impl Run {
     }
 
     /// Measures a row, if it is wanted: `turn` does both sides once and gives their two numbers.
-    fn row(
+    fn row<S: Into<Sides>>(
         &mut self,
         criterion: Criterion,
-        turn: impl FnMut() -> Result<(f64, f64), Fault>,
+        turn: impl FnMut() -> Result<S, Fault>,
     ) -> Result<(), Fault> {
         let turns = self.effort.turns;
         self.row_of_turns(criterion, turns, turn)
     }
 
     /// As [`Run::row`], for a row whose turns are long, or always the same.
-    fn row_of_turns(
+    fn row_of_turns<S: Into<Sides>>(
         &mut self,
         criterion: Criterion,
         turns: usize,
-        mut turn: impl FnMut() -> Result<(f64, f64), Fault>,
+        mut turn: impl FnMut() -> Result<S, Fault>,
     ) -> Result<(), Fault> {
         self.rows_of_turns([criterion], turns, || Ok([turn()?]))
     }
 
     /// As [`Run::row_of_turns`], for rows that one turn measures together.
-    fn rows_of_turns<const ROWS: usize>(
+    fn rows_of_turns<S: Into<Sides>, const ROWS: usize>(
         &mut self,
         criteria: [Criterion; ROWS],
         turns: usize,
-        turn: impl FnMut() -> Result<[(f64, f64); ROWS], Fault>,
+        turn: impl FnMut() -> Result<[S; ROWS], Fault>,
     ) -> Result<(), Fault> {
         if self.wants(&criteria) {
             let measured = Measured::interleaved(turns, turn)?;
             for (criterion, measured) in criteria.into_iter().zip(&measured) {
                 if self.wants(&[criterion]) {
                     let row = Row::new(criterion, measured);
-                    eprintln!("{:>6.1} s  {row}", self.begun.elapsed().as_secs_f64());
+                    output::say(format_args!(
+                        "{:>6.1} s  {row}",
+                        self.begun.elapsed().as_secs_f64()
+                    ));
                     self.rows.push(row);
                 }
             }
@@ -236,15 +240,14 @@ pub fn compare(args: &CompareArgs) -> Result<(), Fault> {
     machine.entities = [effort.entities_cache, effort.entities_dram];
     let mut run = Run::new(effort, args.only.clone(), stores);
     if !run.two_cores {
-        eprintln!("one core: the rows that need two are left out");
+        output::say("one core: the rows that need two are left out");
     }
     run.scenes()?;
     machine.backend = run.stores.runtime();
-    print!("{}", report::table(&run.rows, &machine));
-    match &args.json {
-        Some(path) => report::write_json(path, &run.rows, &machine),
-        None => Ok(()),
+    if let Some(path) = &args.json {
+        report::write_json(path, &run.rows, &machine)?;
     }
+    output::print("the table", &report::table(&run.rows, &machine))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 pub mod compare;
 pub mod fault;
 pub mod limits;
+mod output;
 pub mod replay;
 pub mod rivals;
 pub mod synthetic;

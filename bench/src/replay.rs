@@ -27,6 +27,7 @@ pub use args::ReplayArgs;
 pub(crate) use args::parse_backend;
 
 use crate::fault::Fault;
+use crate::output;
 use ebbtide::{EntityId, Event, ManualClock, Schema, SignalId, Timestamp};
 use ebbtide_shard::model::ReferenceModel;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -34,7 +35,7 @@ use input::Input;
 use interrupt::Interrupt;
 use run::{Ran, Run};
 use state::Dump;
-use std::io::{ErrorKind, IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use store::DataDir;
@@ -122,7 +123,7 @@ fn through_engine(
     Ok(Summary::new(&of, (as_of, &pairs), verified))
 }
 
-/// Prints the summary. A reader who has seen enough, as `head` has, is no failure.
+/// Prints the summary.
 fn tell(args: &ReplayArgs, summary: &Summary) -> Result<(), Fault> {
     let text = if args.json {
         let object = serde_json::to_string(summary).map_err(Fault::environment)?;
@@ -130,13 +131,7 @@ fn tell(args: &ReplayArgs, summary: &Summary) -> Result<(), Fault> {
     } else {
         summary.to_string()
     };
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Fault::environment(format!(
-            "cannot write the summary to standard output: {error}; send it elsewhere"
-        ))),
-        _ => Ok(()),
-    }
+    output::print("the summary", &text)
 }
 
 fn progress(args: &ReplayArgs) -> ProgressBar {

@@ -1,8 +1,8 @@
 //! `ebbtide-bench compare` as its users call it: rows as JSON, wrong keys, unusable folders.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn compare(folder: &Path, flags: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide-bench"));
@@ -61,6 +61,26 @@ fn a_row_can_be_had_without_those_it_is_measured_beside() {
         assert_eq!(output.status.code(), Some(0), "{told}");
         assert_eq!(told.lines().filter(|line| !line.starts_with("warning")).count(), 1, "{told}");
     }
+}
+
+/// It was a panic, and the JSON was not written.
+#[test]
+fn a_table_that_cannot_be_printed_is_told_and_the_json_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide-bench"));
+        command.args(["compare", "--quick", "--only", "memory_trace", "--json", "rows.json"]);
+        command.current_dir(folder.path()).stdout(stdout).output().unwrap()
+    };
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = call(full.into());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("error: cannot write the table to standard output"), "{told}");
+    assert!(fs::read_to_string(folder.path().join("rows.json")).unwrap().contains("memory_trace"));
+    let (reading, writing) = std::io::pipe().unwrap();
+    drop(reading);
+    assert_eq!(call(writing.into()).status.code(), Some(0));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::open_loop::Schedule;
 use super::stores::Stores;
-use crate::rivals::{GroupCommitLog, RawDevice, Syncing};
+use crate::rivals::{GroupCommitLog, RawDevice, Syncing, fill_random};
 use ebbtide_shard::record::EVENT_BYTES;
 use ebbtide_wal::aligned::AlignedBuf;
 use ebbtide_wal::limits::{BLOCK_BYTES, FRAME_HEADER_BYTES, block_ceil};
@@ -36,7 +36,7 @@ impl BestSize {
             let path = stores.fresh("device");
             for kib in SIZES_KIB.into_iter().filter(|kib| kib * 1024 <= bytes) {
                 let device = RawDevice::create(&path, bytes, syncing)?;
-                let mut tried = Self { device, buffer: AlignedBuf::zeroed(kib * 1024), bytes };
+                let mut tried = Self { device, buffer: random_buffer(kib * 1024), bytes };
                 let rate = tried.bytes_per_second()?;
                 if best.as_ref().is_none_or(|(most, _)| rate > *most) {
                     best = Some((rate, tried));
@@ -61,20 +61,40 @@ impl BestSize {
     }
 }
 
-/// Seconds that `events` events take in groups of the original design.
+fn random_buffer(bytes: usize) -> AlignedBuf {
+    let mut buffer = AlignedBuf::zeroed(bytes);
+    fill_random(&mut buffer);
+    buffer
+}
+
+/// What groups of the original design took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupTimes {
+    /// All of them.
+    pub(super) seconds: f64,
+    /// The fastest that was full.
+    pub(super) least_seconds: f64,
+}
+
+/// Commits `events` events in groups of the original design.
 ///
 /// # Errors
 ///
 /// Of the file system.
-pub(super) fn commit_groups(log: &mut GroupCommitLog, events: usize) -> io::Result<f64> {
-    let begun = Instant::now();
+pub(super) fn commit_groups(log: &mut GroupCommitLog, events: usize) -> io::Result<GroupTimes> {
+    let (begun, mut least_seconds) = (Instant::now(), f64::INFINITY);
     let mut record = [0; EVENT_BYTES];
+    let (mut group_begun, mut groups) = (begun, log.groups);
     for event in 0..events as u64 {
         record[..8].copy_from_slice(&event.to_le_bytes());
         log.record(&record)?;
+        if log.groups > groups {
+            least_seconds = least_seconds.min(group_begun.elapsed().as_secs_f64());
+            (group_begun, groups) = (Instant::now(), log.groups);
+        }
     }
     log.flush()?;
-    Ok(begun.elapsed().as_secs_f64())
+    Ok(GroupTimes { seconds: begun.elapsed().as_secs_f64(), least_seconds })
 }
 
 /// How long each of so many writes of one block takes.
@@ -83,7 +103,7 @@ pub(super) fn commit_groups(log: &mut GroupCommitLog, events: usize) -> io::Resu
 ///
 /// Of the file system.
 pub(super) fn block_writes(device: &mut RawDevice, writes: usize) -> io::Result<Vec<Duration>> {
-    let block = AlignedBuf::zeroed(BLOCK_BYTES);
+    let block = random_buffer(BLOCK_BYTES);
     let write = |_| {
         let begun = Instant::now();
         device.write(&block).map(|()| begun.elapsed())
@@ -102,7 +122,7 @@ pub(super) fn open_loop_writes(
     schedule: Schedule,
     events: usize,
 ) -> io::Result<Vec<Duration>> {
-    let mut group = AlignedBuf::zeroed(block_ceil(FRAME_HEADER_BYTES + events * EVENT_BYTES));
+    let mut group = random_buffer(block_ceil(FRAME_HEADER_BYTES + events * EVENT_BYTES));
     let (start, mut latencies) = (Instant::now(), Vec::with_capacity(events));
     while latencies.len() < events {
         let first = latencies.len();

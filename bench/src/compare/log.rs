@@ -3,7 +3,7 @@
 use super::criteria::{LOG_VS_DEVICE, WAL_CPU};
 use super::device::BestSize;
 use super::engines::PATIENCE;
-use super::measure::{core_seconds, millions, wall_seconds};
+use super::measure::{core_seconds, wall_seconds};
 use super::stores::failed;
 use super::workload::{START_NS, Stream};
 use super::{Run, cores};
@@ -13,10 +13,14 @@ use ebbtide_shard::limits::BATCH_EVENTS_MAX;
 use ebbtide_shard::record::{BatchForm, EVENT_BYTES, EventsEncoder};
 use ebbtide_wal::storage::{Storage, sim::SimDisk, threads::Threads};
 use ebbtide_wal::{
-    CommitDone, CommitIo, IoThreads, Log, LogIdentity, LogOptions, Lsn, ReplayOptions,
-    StartOptions, Started, StoreId, WalWriter as _, ready, replay,
+    CheckpointNote, CommitDone, CommitIo, IoThreads, Log, LogIdentity, LogOptions, Lsn,
+    ReplayOptions, StartOptions, Started, StoreId, WalWriter as _, ready, replay,
 };
 use std::hint::black_box;
+use std::time::Duration;
+
+/// Time for a log to come to rest.
+const REST: Duration = Duration::from_millis(200);
 
 /// Measures both rows.
 ///
@@ -29,7 +33,7 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
         cores::on_first(|| cpu(run, &mut log))?;
     }
     if run.wants(&[LOG_VS_DEVICE]) {
-        cores::on_first(|| beside_device(run))?;
+        beside_device(run)?;
     }
     Ok(())
 }
@@ -121,21 +125,45 @@ fn beside_device(run: &mut Run) -> Result<(), Fault> {
     let failed = failed(&root);
     let storage = Threads::open(&run.stores.fresh("log")).map_err(&failed)?;
     let Started { mut log, commit, upkeep } = started(&storage)?;
-    let mut io = IoThreads::start("ebbtide-compare", commit, upkeep, || {}).map_err(&failed)?;
+    // Before this thread has a core of its own: they inherit the cores it may use.
+    let io = IoThreads::start("ebbtide-compare", commit, upkeep, || {}).map_err(&failed)?;
     let mut best = BestSize::find(&run.stores, run.effort.device_bytes).map_err(&failed)?;
+    cores::on_first(|| turns_beside_device(run, (&mut log, io), &mut best))
+}
+
+fn turns_beside_device(
+    run: &mut Run,
+    (log, mut io): (&mut Log, IoThreads),
+    best: &mut BestSize,
+) -> Result<(), Fault> {
+    let root = run.stores.root().to_owned();
+    let failed = failed(&root);
     let mut stream = Stream::new((run.effort.entities_cache, 0.0), START_NS, 14);
     let events = run.effort.events_durable;
     run.row(LOG_VS_DEVICE, || {
         let events = stream.take(events);
+        give_up_segments(&mut io, log)?;
+        let before = log.written_bytes();
         let ours = wall_seconds(|| {
-            append(&mut log, &events, |log, bytes| pump(&mut io, log, |log| log.room() >= bytes))?;
+            append(log, &events, |log, bytes| pump(&mut io, log, |log| log.room() >= bytes))?;
             let last = Some(log.watermarks().appended);
-            pump(&mut io, &mut log, |log| log.watermarks().durable >= last)
+            pump(&mut io, log, |log| log.watermarks().durable >= last)
         })?;
-        let device = best.bytes_per_second().map_err(&failed)?;
-        Ok((millions(events.len() * EVENT_BYTES, ours), device / 1e6))
+        let written = (log.written_bytes() - before) as f64;
+        let device = cores::on_last(|| best.bytes_per_second()).map_err(&failed)?;
+        Ok((written / ours / 1e6, device / 1e6))
     })?;
     io.stop();
+    Ok(())
+}
+
+/// Tells the log that a checkpoint covers all it has, so that it uses its segments again as in a
+/// store that runs for long, and lets it come to rest: new ones would be filled with zeroes beside
+/// the events.
+fn give_up_segments(io: &mut IoThreads, log: &mut Log) -> Result<(), Fault> {
+    let covered = log.watermarks().appended;
+    log.note_checkpoint(CheckpointNote { covered, digest: [7; 32] }).map_err(Fault::environment)?;
+    let _it_rests = io.pump_until(log, REST, |_| false);
     Ok(())
 }
 

@@ -4,6 +4,23 @@ use crate::fault::Fault;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
+/// One turn of a row: ours, the reference, and the best that the reference did within the turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sides {
+    /// Our number.
+    pub(super) ours: f64,
+    /// The reference's.
+    pub(super) reference: f64,
+    /// The best the reference came to in any part of the turn; the whole if it has no parts.
+    pub(super) reference_best: f64,
+}
+
+impl From<(f64, f64)> for Sides {
+    fn from((ours, reference): (f64, f64)) -> Self {
+        Self { ours, reference, reference_best: reference }
+    }
+}
+
 /// What the turns of one row came to.
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
@@ -15,6 +32,8 @@ pub(super) struct Measured {
     pub(super) ratio: f64,
     /// The least and the greatest of those.
     pub(super) spread: [f64; 2],
+    /// The least and the greatest that the reference came to, in any turn or part of one.
+    pub(super) reference_range: [f64; 2],
 }
 
 impl Measured {
@@ -24,20 +43,25 @@ impl Measured {
     /// # Errors
     ///
     /// Of the first turn that fails.
-    pub(super) fn interleaved<const ROWS: usize>(
+    pub(super) fn interleaved<S: Into<Sides>, const ROWS: usize>(
         turns: usize,
-        mut turn: impl FnMut() -> Result<[(f64, f64); ROWS], Fault>,
+        mut turn: impl FnMut() -> Result<[S; ROWS], Fault>,
     ) -> Result<[Self; ROWS], Fault> {
+        let mut turn = || turn().map(|rows| rows.map(Into::into));
         turn()?;
         let turns = (0..turns.max(1)).map(|_| turn()).collect::<Result<Vec<_>, _>>()?;
         Ok(std::array::from_fn(|row| Self::of(turns.iter().map(|turn| turn[row]))))
     }
 
-    fn of(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
-        let ratios = sorted(pairs.clone().map(|(ours, reference)| ours / reference));
+    fn of(turns: impl Iterator<Item = Sides> + Clone) -> Self {
+        let ratios = sorted(turns.clone().map(|turn| turn.ours / turn.reference));
         Self {
-            ours: median(&sorted(pairs.clone().map(|pair| pair.0))),
-            reference: median(&sorted(pairs.map(|pair| pair.1))),
+            ours: median(&sorted(turns.clone().map(|turn| turn.ours))),
+            reference: median(&sorted(turns.clone().map(|turn| turn.reference))),
+            reference_range: [
+                turns.clone().map(|turn| turn.reference_best).fold(f64::INFINITY, f64::min),
+                turns.map(|turn| turn.reference_best).fold(0.0, f64::max),
+            ],
             ratio: median(&ratios),
             spread: [ratios[0], ratios[ratios.len() - 1]],
         }
@@ -117,6 +141,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_fails_ends_the_row() {
-        assert!(Measured::interleaved::<1>(2, || Err(Fault::environment("no core"))).is_err());
+        let failing = || Err::<[(f64, f64); 1], _>(Fault::environment("no core"));
+        assert!(Measured::interleaved(2, failing).is_err());
     }
 }

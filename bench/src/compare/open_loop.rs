@@ -2,9 +2,9 @@
 //!
 //! Promises: latency counts from the intended time; an event that is late is sent, not skipped, and
 //! its lateness is part of its latency. One thread sends, and looks at acknowledgements while it
-//! waits for the next event, without sleeping.
+//! waits for the next event, without sleeping: it gives its core to whoever wants it meanwhile.
 
-use super::engines::PATIENCE;
+use super::engines::{PATIENCE, Room};
 use crate::fault::Fault;
 use ebbtide::{Ack, Event, OfferError, Producer, Ticket};
 use std::collections::VecDeque;
@@ -77,10 +77,12 @@ pub(super) fn offer_on_schedule(
         while start.elapsed() < intended {
             note(producer, ack, start, (&mut open, &mut latencies));
         }
+        let mut room = Room::default();
         let ticket = loop {
             match producer.offer(*event) {
                 Ok(ticket) => break ticket,
                 Err(OfferError::Full { .. }) => {
+                    room.full()?;
                     note(producer, ack, start, (&mut open, &mut latencies));
                 }
                 Err(other) => return Err(Fault::environment(other)),
@@ -106,7 +108,8 @@ fn note(
 ) {
     let Some(&(first, _)) = open.front() else { return };
     if !producer.is_acked(first, ack) {
-        std::hint::spin_loop();
+        // What writes for the shard may need this core.
+        std::thread::yield_now();
         return;
     }
     let now = start.elapsed();

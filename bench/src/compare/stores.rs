@@ -7,7 +7,10 @@ use super::cores;
 use super::engines::{PATIENCE, offer, unrouted};
 use super::tables::history;
 use crate::fault::Fault;
-use ebbtide::{Ack, Backend, Engine, Event, ManualClock, Medium, Producer, Schema, Timestamp};
+use crate::output;
+use ebbtide::{
+    Ack, Backend, Engine, Event, Idle, ManualClock, Medium, Producer, Schema, Timestamp,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -61,9 +64,22 @@ impl Stores {
     ///
     /// If it does not open.
     pub(super) fn open(&self, folder: &Path, schema: Arc<Schema>) -> Result<Engine, Fault> {
+        self.open_idle(folder, (schema, Idle::Park))
+    }
+
+    /// The same, with what an idle shard does.
+    ///
+    /// # Errors
+    ///
+    /// If it does not open.
+    pub(super) fn open_idle(
+        &self,
+        folder: &Path,
+        (schema, idle): (Arc<Schema>, Idle),
+    ) -> Result<Engine, Fault> {
         let clock = Arc::new(ManualClock::at(Timestamp::MAX));
         let builder = Engine::builder(folder).schema(schema).shards(1).clock(clock);
-        let builder = builder.backend(self.backend).cores(cores::all().last().copied());
+        let builder = builder.backend(self.backend).cores(cores::all().last().copied()).idle(idle);
         let builder = builder.checkpoint_every(NO_CHECKPOINTS).checkpoint_log_bytes(u64::MAX);
         let engine = builder.open()?;
         self.runtime.get_or_init(|| {
@@ -102,11 +118,11 @@ impl Stores {
 /// Says so if the stores lie where no device is asked for anything.
 fn warn_of(engine: &Engine) {
     if let Some(durability) = engine.durability().filter(|found| found.medium != Medium::Device) {
-        eprintln!(
+        output::say(format_args!(
             "warning: the stores lie on {}, so the durable rows say nothing of a device; name a \
              folder on one with --data-dir",
             durability.file_system
-        );
+        ));
     }
 }
 
