@@ -69,7 +69,7 @@ impl<T: Copy> Blocks<T> {
         let mut moved = if len * size_of::<T>() > SMALL_CHUNK_BYTES {
             Self::whole_chunk()
         } else {
-            AVec::with_capacity(align_of::<T>(), len.max(chunk.len() + chunk.len() / 4))
+            AVec::with_capacity(align_of::<T>(), len.max(chunk.len() + chunk.len() / 8))
         };
         moved.extend_from_slice(chunk);
         moved
@@ -189,6 +189,6 @@ mod tests {
     fn a_small_store_takes_what_it_needs() {
         let mut blocks = Blocks::<[u64; 8]>::default();
         (0..200).for_each(|_| blocks.extend(1, [0; 8]));
-        assert!(blocks.memory_bytes() <= 200 * 64 * 5 / 4 + 256);
+        assert!(blocks.memory_bytes() <= 200 * 64 * 9 / 8 + 256);
     }
 }

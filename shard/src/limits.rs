@@ -55,6 +55,8 @@ pub const IDS_PER_GENERATION: usize = 1 << 20;
 pub const SEGMENT_BITS: u32 = 12;
 /// Slots of a segment.
 pub const SEGMENT_SLOTS: usize = 1 << SEGMENT_BITS;
+/// Slots of a table that may be filled further than others, as a power of two.
+pub const SMALL_TABLE_BITS: u32 = 9;
 /// Bits of a hash that choose the segment, at most.
 pub const DIRECTORY_BITS_MAX: u32 = 20;
 /// Bytes of a chunk of blocks, or less where blocks do not fit evenly.
@@ -105,6 +107,7 @@ const _: () = {
     assert!(2 * SHARDS_MAX * IDS_PER_GENERATION < 1 << 32);
     // As many pairs as there may be blocks of one class (2^29) need a quarter of the directory.
     assert!(SEGMENT_BITS - 1 + DIRECTORY_BITS_MAX >= 29 + 2);
+    assert!(SMALL_TABLE_BITS < SEGMENT_BITS);
     // Chunks are whole huge pages, and segments of cache lines never cross chunks.
     assert!(CHUNK_BYTES.is_multiple_of(HUGE_PAGE_BYTES) && CHUNK_BYTES >= SEGMENT_SLOTS * 64);
     assert!(SMALL_CHUNK_BYTES < HUGE_PAGE_BYTES && SMALL_CHUNK_BYTES >= SEGMENT_SLOTS * 64);

@@ -8,12 +8,12 @@
 //! Promises: a lookup of a pair that exists touches its cache line and the few before it; growing
 //! moves the pairs of one segment, at most [`SEGMENT_SLOTS`], and a small table is as small as its
 //! pairs allow. Invariants: an occupied slot is reached from its start without crossing a free one;
-//! nothing is ever removed; at most three quarters of a segment's slots are taken once there are
-//! more than four; all entries of the directory that end alike in a segment's `depth` bits name it.
+//! nothing is ever removed; at most three quarters of a segment's slots are taken, seven eighths of
+//! a small table's, all if there are four; all entries of the directory that end alike in a segment's `depth` bits name it.
 //! Source: Fagin, Nievergelt, Pippenger, Strong, *Extendible hashing*, TODS 1979.
 
 use crate::blocks::Blocks;
-use crate::limits::{DIRECTORY_BITS_MAX, SEGMENT_BITS, SEGMENT_SLOTS};
+use crate::limits::{DIRECTORY_BITS_MAX, SEGMENT_BITS, SEGMENT_SLOTS, SMALL_TABLE_BITS};
 use crate::prefetch::prefetch;
 use crate::{EntityHash, EntityId, RoutedEvent, SignalId};
 
@@ -212,7 +212,12 @@ impl<S: Slot> Table<S> {
 
     fn has_room(&self, segment: usize) -> bool {
         let slots = 1 << self.slot_bits;
-        let most = if slots <= 4 { slots } else { slots / 4 * 3 };
+        let most = match self.slot_bits {
+            0..=2 => slots,
+            // Few enough to search long in: they stay in the nearest caches.
+            3..=SMALL_TABLE_BITS => slots / 8 * 7,
+            _ => slots / 4 * 3,
+        };
         self.segments[segment].taken < most
     }
 

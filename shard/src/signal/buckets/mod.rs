@@ -5,6 +5,7 @@
 //! class      block  holds                              for
 //! packed32     64   32 non-empty buckets, up to 255    almost every pair
 //! packed96    128   96 non-empty buckets, up to 255
+//! packed160   192  160 non-empty buckets, up to 255
 //! dense8      256   every bucket, up to 255
 //! dense16     512   every bucket, up to 65,535
 //! dense32     960   every bucket, up to 4,294,967,295  the hottest pairs
@@ -116,6 +117,7 @@ pub struct BucketRef(u32);
 enum Class {
     Packed32,
     Packed96,
+    Packed160,
     Dense8,
     Dense16,
     Dense32,
@@ -136,9 +138,10 @@ impl BucketRef {
         match self.0 >> CLASS_SHIFT {
             0 => Some(Class::Packed32),
             1 => Some(Class::Packed96),
-            2 => Some(Class::Dense8),
-            3 => Some(Class::Dense16),
-            4 => Some(Class::Dense32),
+            2 => Some(Class::Packed160),
+            3 => Some(Class::Dense8),
+            4 => Some(Class::Dense16),
+            5 => Some(Class::Dense32),
             _ => None,
         }
     }
@@ -153,6 +156,7 @@ impl BucketRef {
 pub struct BucketStore {
     packed32: Slab<Packed<32>>,
     packed96: Slab<Packed<96>>,
+    packed160: Slab<Packed<160>>,
     dense8: Slab<Dense<u8>>,
     dense16: Slab<Dense<u16>>,
     dense32: Slab<Dense<u32>>,
@@ -168,6 +172,10 @@ macro_rules! on_block {
             }
             Some(Class::Packed96) => {
                 let $block = $store.packed96.$get($at.index());
+                $then
+            }
+            Some(Class::Packed160) => {
+                let $block = $store.packed160.$get($at.index());
                 $then
             }
             Some(Class::Dense8) => {
@@ -262,6 +270,8 @@ impl BucketStore {
             BucketRef::new(Class::Packed32, self.packed32.insert(block))
         } else if let Some(block) = Packed::<96>::holding(counts, heads) {
             BucketRef::new(Class::Packed96, self.packed96.insert(block))
+        } else if let Some(block) = Packed::<160>::holding(counts, heads) {
+            BucketRef::new(Class::Packed160, self.packed160.insert(block))
         } else if let Some(block) = Dense::<u8>::holding(counts, heads) {
             BucketRef::new(Class::Dense8, self.dense8.insert(block))
         } else if let Some(block) = Dense::<u16>::holding(counts, heads) {
@@ -276,6 +286,7 @@ impl BucketStore {
     pub fn memory_bytes(&self) -> usize {
         self.packed32.memory_bytes()
             + self.packed96.memory_bytes()
+            + self.packed160.memory_bytes()
             + self.dense8.memory_bytes()
             + self.dense16.memory_bytes()
             + self.dense32.memory_bytes()
@@ -319,6 +330,7 @@ impl BucketStore {
         match at.class() {
             Some(Class::Packed32) => self.packed32.remove(index),
             Some(Class::Packed96) => self.packed96.remove(index),
+            Some(Class::Packed160) => self.packed160.remove(index),
             Some(Class::Dense8) => self.dense8.remove(index),
             Some(Class::Dense16) => self.dense16.remove(index),
             Some(Class::Dense32) => self.dense32.remove(index),

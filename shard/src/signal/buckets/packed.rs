@@ -33,6 +33,7 @@ pub(super) struct Packed<const ROOM: usize> {
 const _: () = {
     assert!(size_of::<Packed<32>>() == 64);
     assert!(size_of::<Packed<96>>() == 128);
+    assert!(size_of::<Packed<160>>() == 192);
 };
 
 impl<const ROOM: usize> Packed<ROOM> {
