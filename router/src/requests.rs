@@ -188,7 +188,7 @@ impl RequestRouter {
     ) -> Result<Vec<TopEntry>, ShardDown> {
         self.settle().await;
         for shard in 0..self.lanes.len() {
-            self.ask(shard, Request::Top { signal, half_life, now });
+            self.ask(shard, Request::Top { signal, half_life, k, now });
         }
         let mut best = Vec::new();
         let mut outcome = Ok(());

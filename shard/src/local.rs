@@ -74,7 +74,7 @@ impl<'s> LocalShard<'s> {
         Ok(known.map(|slot| self.sources.resume_offset(slot)))
     }
 
-    /// This shard's best entities by one score, best first, at most `k`; exact up to 128 places.
+    /// This shard's best entities by one score, best first, at most `k` and 128.
     ///
     /// # Panics
     ///
@@ -87,8 +87,6 @@ impl<'s> LocalShard<'s> {
         k: usize,
         now: Timestamp,
     ) -> Vec<TopEntry> {
-        let mut top = self.ledger.top_candidates(signal, half_life, now);
-        TopEntry::keep_best(&mut top, k);
-        top
+        self.ledger.top_k(signal, half_life, k, now)
     }
 }

@@ -302,7 +302,11 @@ pub struct TopEntry {
 impl TopEntry {
     /// Sorts entries best first, ties by the smaller id, and keeps the first `k`.
     pub fn keep_best(entries: &mut Vec<Self>, k: usize) {
-        entries.sort_unstable_by(|a, b| b.rank.cmp(&a.rank).then(a.entity.cmp(&b.entity)));
-        entries.truncate(k);
+        let order = |a: &Self, b: &Self| b.rank.cmp(&a.rank).then(a.entity.cmp(&b.entity));
+        if k < entries.len() {
+            entries.select_nth_unstable_by(k, order);
+            entries.truncate(k);
+        }
+        entries.sort_unstable_by(order);
     }
 }

@@ -40,6 +40,8 @@ pub enum Request {
         signal: SignalId,
         /// Which half-life.
         half_life: usize,
+        /// How many of the best.
+        k: usize,
         /// As of when.
         now: Timestamp,
     },
@@ -71,6 +73,6 @@ pub enum Reply {
     Reading(Option<SignalReading>),
     /// To [`Request::ReadRows`] and [`Request::Rank`].
     Rows(Rows),
-    /// To [`Request::Top`]: unsorted, with some more than were asked for.
+    /// To [`Request::Top`]: best first.
     Top(Vec<TopEntry>),
 }

@@ -384,8 +384,8 @@ fn answer(ledger: &SignalLedger, request: Request) -> Reply {
             ledger.rank_rows(&mut rows, k, now);
             Reply::Rows(rows)
         }
-        Request::Top { signal, half_life, now } => {
-            Reply::Top(ledger.top_candidates(signal, half_life, now))
+        Request::Top { signal, half_life, k, now } => {
+            Reply::Top(ledger.top_k(signal, half_life, k, now))
         }
     }
 }

@@ -20,9 +20,7 @@ mod top;
 use crate::limits::PARTITIONS;
 use crate::signal::buckets::BucketStore;
 use crate::signal::hot::HotSignalState;
-use crate::{
-    EntityHash, EntityId, PartitionKey, Schema, SignalId, SignalReading, Timestamp, TopEntry,
-};
+use crate::{EntityHash, EntityId, PartitionKey, Schema, SignalId, SignalReading, Timestamp};
 pub use checkpoint::{RestoredPair, Walk};
 use front::Front;
 pub use read::keep_best;
@@ -127,26 +125,6 @@ impl SignalLedger {
         now: Timestamp,
     ) -> Option<SignalReading> {
         self.state(hash, entity, signal).map(|state| self.reading(state, now))
-    }
-
-    /// The best entities by one score, at least `k` of them if there are as many: an unsorted list
-    /// with some more than asked for. Cut it with [`TopEntry::keep_best`].
-    #[must_use]
-    pub fn top_candidates(
-        &self,
-        signal: SignalId,
-        half_life: usize,
-        now: Timestamp,
-    ) -> Vec<TopEntry> {
-        let decay = &self.schema.def(signal).half_lives()[half_life];
-        let entry = |&entity: &EntityId| {
-            let state = self.state(self.key.hash(entity), entity, signal)?;
-            let (score, rank) = (state.score(half_life, decay, now), state.rank(half_life, decay));
-            // Not a candidate whose sum has sunk to zero: an event of weight zero, long after the
-            // others, can do that.
-            (rank > 0).then_some(TopEntry { entity, score, rank })
-        };
-        self.tops[signal.index()][half_life].candidates().iter().filter_map(entry).collect()
     }
 
     /// Every pair with its reading as of `now`, in no particular order.

@@ -11,11 +11,12 @@
 
 use super::SignalLedger;
 use super::table::Slot as _;
+use crate::limits::TOP_K_MAX;
 use crate::request::Rows;
 use crate::signal::buckets::Heads;
 use crate::signal::hot::HotSignalState;
 use crate::wide::{self, Kernel};
-use crate::{EntityHash, EntityId, Feature, SignalId, Timestamp};
+use crate::{EntityHash, EntityId, Feature, SignalId, Timestamp, TopEntry};
 
 /// Entities that take each step of the way together.
 const GROUP: usize = 16;
@@ -60,6 +61,58 @@ impl SignalLedger {
         let sum = |row: &[f64]| row.iter().zip(weights).map(|(value, weight)| value * weight).sum();
         ranked.extend(features.zip(&*entities).map(|(row, &(_, entity))| (sum(row), entity)));
         keep_best(ranked, k);
+    }
+}
+
+impl SignalLedger {
+    /// The best `k` entities by one score, best first, ties by the smaller id; exact up to
+    /// [`TOP_K_MAX`].
+    #[must_use]
+    pub fn top_k(
+        &self,
+        signal: SignalId,
+        half_life: usize,
+        k: usize,
+        now: Timestamp,
+    ) -> Vec<TopEntry> {
+        let mut top = self.top_candidates(signal, half_life, now);
+        TopEntry::keep_best(&mut top, k.min(TOP_K_MAX));
+        top
+    }
+
+    /// The best and some more, in no particular order.
+    pub(super) fn top_candidates(
+        &self,
+        signal: SignalId,
+        k: usize,
+        now: Timestamp,
+    ) -> Vec<TopEntry> {
+        let half_life = &self.schema.def(signal).half_lives()[k];
+        let decay = half_life.decay_at(now);
+        let candidates = self.tops[signal.index()][k].candidates();
+        let mut top = Vec::with_capacity(candidates.len());
+        for candidates in candidates.chunks(GROUP) {
+            let (mut hashes, mut places) = ([EntityHash(0); GROUP], [0; GROUP]);
+            let hashes = &mut hashes[..candidates.len()];
+            self.key.hash_all(candidates, hashes);
+            for (&hash, place) in hashes.iter().zip(&mut places) {
+                *place = self.states.start(hash, signal);
+                self.states.fetch(*place);
+            }
+            for (&entity, &place) in candidates.iter().zip(&places) {
+                let place = self.states.seek(place, entity, signal);
+                let state = self.states.at(place).filter(|state| state.is(entity, signal));
+                let Some(state) = state else { continue };
+                let rank = state.rank(k, half_life);
+                // Not a candidate whose sum has sunk to zero: an event of weight zero, long after
+                // the others, can do that.
+                if rank > 0 {
+                    let score = state.score_with(k, half_life, &decay);
+                    top.push(TopEntry { entity, score, rank });
+                }
+            }
+        }
+        top
     }
 }
 

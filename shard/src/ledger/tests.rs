@@ -53,8 +53,7 @@ impl Both {
     }
 
     fn top(&self, half_life: usize, k: usize, now: Timestamp) -> Vec<EntityId> {
-        let mut top = self.ledger.top_candidates(SignalId(1), half_life, now);
-        TopEntry::keep_best(&mut top, k);
+        let top = self.ledger.top_k(SignalId(1), half_life, k, now);
         top.into_iter().map(|entry| entry.entity).collect()
     }
 }
