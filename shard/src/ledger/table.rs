@@ -9,7 +9,8 @@
 //! moves the pairs of one segment, at most [`SEGMENT_SLOTS`], and a small table is as small as its
 //! pairs allow. Invariants: an occupied slot is reached from its start without crossing a free one;
 //! nothing is ever removed; at most three quarters of a segment's slots are taken, seven eighths of
-//! a small table's, all if there are four; all entries of the directory that end alike in a segment's `depth` bits name it.
+//! a small table's, all if there are four; all entries of the directory that end alike in a
+//! segment's `depth` bits name it.
 //! Source: Fagin, Nievergelt, Pippenger, Strong, *Extendible hashing*, TODS 1979.
 
 use crate::blocks::Blocks;
