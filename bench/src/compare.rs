@@ -33,6 +33,7 @@ mod tables;
 mod workload;
 
 use crate::fault::Fault;
+use crate::interrupt::Interrupt;
 use crate::output;
 use criteria::Criterion;
 use machine::Machine;
@@ -235,7 +236,10 @@ impl Run {
 /// [`Fault`] if the machine lacks what a row needs, or the JSON cannot be written.
 pub fn compare(args: &CompareArgs) -> Result<(), Fault> {
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    // A turn takes as long as it takes, so a signal ends it where it is.
+    let interrupt = Interrupt::watch(0)?;
     let stores = Stores::within(args.data_dir.as_deref(), args.backend)?;
+    interrupt.removes(stores.root());
     let mut machine = Machine::look(stores.root());
     machine.entities = [effort.entities_cache, effort.entities_dram];
     let mut run = Run::new(effort, args.only.clone(), stores);

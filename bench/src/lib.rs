@@ -17,6 +17,7 @@
 
 pub mod compare;
 pub mod fault;
+mod interrupt;
 pub mod limits;
 mod output;
 pub mod replay;

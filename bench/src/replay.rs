@@ -12,7 +12,6 @@
 mod args;
 mod identity;
 mod input;
-mod interrupt;
 mod latency;
 mod pace;
 mod producer;
@@ -26,13 +25,13 @@ mod verify;
 pub use args::ReplayArgs;
 pub(crate) use args::parse_backend;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
+use crate::interrupt::Interrupt;
 use crate::output;
 use ebbtide::{EntityId, Event, ManualClock, Schema, SignalId, Timestamp};
 use ebbtide_shard::model::ReferenceModel;
 use indicatif::{ProgressBar, ProgressStyle};
 use input::Input;
-use interrupt::Interrupt;
 use run::{Ran, Run};
 use state::Dump;
 use std::io::IsTerminal;
@@ -51,13 +50,25 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// [`Fault`], with the exit code of the contract.
 pub fn replay(args: &ReplayArgs) -> Result<(), Fault> {
+    // It ends in good order at the first signal.
+    let interrupt = Interrupt::watch(1)?;
+    replay_until(args, &interrupt).map_err(|fault| match fault.kind {
+        Kind::Interrupted(_) => fault,
+        // What a signal broke off tells nothing.
+        _ => interrupt.fault(|| "interrupted before the replay had begun".into()).unwrap_or(fault),
+    })
+}
+
+fn replay_until(args: &ReplayArgs, interrupt: &Interrupt) -> Result<(), Fault> {
     let schema = Arc::new(input::schema(args)?);
-    let mut input = Input::open(args, &schema)?;
-    let interrupt = Interrupt::watch()?;
+    let mut input = Input::open(args, &schema, interrupt)?;
     let dump = args.dump.as_deref().map(Dump::begin).transpose()?;
     let data_dir = DataDir::of(args)?;
+    if !data_dir.is_kept() {
+        interrupt.removes(data_dir.path());
+    }
     let places = (&data_dir, dump);
-    let outcome = through_store(args, &schema, &mut input, places, &interrupt);
+    let outcome = through_store(args, &schema, &mut input, places, interrupt);
     let left = data_dir.leave();
     let summary = outcome?;
     tell(args, &summary)?;
@@ -107,15 +118,22 @@ fn through_engine(
         return Err(fault);
     }
 
-    let as_of = args.as_of.map_or(ran.newest, Timestamp);
+    let newest = if has_others { state::newest(engine)?.max(ran.newest) } else { ran.newest };
+    let as_of = args.as_of.map_or(newest, Timestamp);
     let pairs = state::pairs(engine, as_of)?;
     if let Some(dump) = dump {
-        dump.write(&pairs, input, engine.schema())?;
+        if has_others {
+            output::say(
+                "warning: the store holds other events beside this trace, so where only they \
+                 name an entity by a text, the dump has the digits of its hash",
+            );
+        }
+        dump.write(&pairs, input, engine.schema(), run.interrupt)?;
     }
     let verified = if args.verifies() {
         let model = &model(&ran, input, engine.schema());
-        let (pairs, input) = (&pairs[..], &*input);
-        Some(Comparison { engine, pairs, model, input, as_of }.run()?)
+        let (pairs, input, interrupt) = (&pairs[..], &*input, run.interrupt);
+        Some(Comparison { engine, pairs, model, input, interrupt, as_of }.run()?)
     } else {
         None
     };

@@ -1,8 +1,13 @@
 //! `ebbtide-bench compare` as its users call it: rows as JSON, wrong keys, unusable folders.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 fn compare(folder: &Path, flags: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide-bench"));
@@ -81,6 +86,30 @@ fn a_table_that_cannot_be_printed_is_told_and_the_json_is_there() {
     let (reading, writing) = std::io::pipe().unwrap();
     drop(reading);
     assert_eq!(call(writing.into()).status.code(), Some(0));
+}
+
+/// A signal left its stores, some hundred megabytes.
+#[test]
+fn a_comparison_that_is_ended_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = folder.path().join("stores");
+    fs::create_dir(&stores).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide-bench"));
+    command.args(["compare", "--only", "durable_throughput", "--data-dir", "stores"]);
+    let mut child = command.current_dir(folder.path()).spawn().unwrap();
+    let begun = Instant::now();
+    // A log is there, and it is written to.
+    let is_at_work = || {
+        let root = fs::read_dir(&stores).unwrap().next()?.ok()?.path();
+        fs::read_dir(root).ok()?.next()
+    };
+    while is_at_work().is_none() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "it never came to that");
+        sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+    assert_eq!(fs::read_dir(&stores).unwrap().count(), 0);
 }
 
 #[test]

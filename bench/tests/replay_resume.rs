@@ -9,6 +9,7 @@ use call::{Bench, Ended, many_events};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -143,6 +144,9 @@ fn a_mended_trace_is_not_counted_beside_the_one_that_ended_at_its_bad_line() {
     let once_more = bench.replay("--trace t.csv --data-dir store --json").json();
     assert_eq!(count(&once_more, "already_there"), 20, "a trace that was added goes on");
     bench.replay("--trace t.csv --add").failed(2, &["--data-dir"]);
+    let dumped = bench.replay("--trace t.csv --data-dir store --dump d.jsonl");
+    let warned = "warning: the store holds other events beside this trace";
+    assert!(dumped.code == 0 && dumped.err.starts_with(warned), "{}", dumped.err);
 }
 
 #[test]
@@ -344,6 +348,36 @@ fn interrupt(child: Child, signal: Signal) -> String {
     assert!(err.starts_with("error: interrupted after ") && err.lines().count() == 1, "{err}");
     assert_eq!(output.stdout, b"");
     err
+}
+
+/// The first signal was seen when the pipe had something to read; the second left the store.
+#[test]
+fn a_replay_that_waits_for_a_pipe_is_interrupted_too() {
+    let bench = Bench::new();
+    bench.write("t.csv", &many_events(100));
+    assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
+    let start = || {
+        let mut command = bench.replaying("--trace pipe --rate 1000");
+        command.env("TMPDIR", bench.0.path()).spawn().unwrap()
+    };
+    // Nobody has opened it to write.
+    let mut child = start();
+    sleep(Duration::from_millis(500));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(wait_for(&mut child), "it goes on to wait");
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+    // More than the reader takes at once, and then nothing.
+    let mut child = start();
+    let mut pipe = File::options().write(true).open(bench.path("pipe")).unwrap();
+    pipe.write_all(many_events(20_000).as_bytes()).unwrap();
+    wait_until(|| own_stores(&bench).len() == 1);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(wait_for(&mut child), "it goes on to wait");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()));
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(err.starts_with("error: interrupted after "), "{err}");
+    assert_eq!(own_stores(&bench), [""; 0]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use super::args::ReplayArgs;
 use super::identity::Identity;
 use crate::fault::Fault;
+use crate::interrupt::Interrupt;
 use crate::synthetic::{Spec, Synthetic};
 use crate::trace::{
     BUNDLED_SCHEMA, BatchEnd, EntityNames, Quarantine, SpelledEvent, TraceEvent, TraceReader,
@@ -98,7 +99,11 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// Where the events come from, how to name that to people, and by what it is known again.
-fn open_source(args: &ReplayArgs, signals: &[String]) -> Result<(Source, String, Identity), Fault> {
+fn open_source(
+    args: &ReplayArgs,
+    signals: &[String],
+    interrupt: &Interrupt,
+) -> Result<(Source, String, Identity), Fault> {
     if let Some(text) = &args.synthetic {
         let spec = Spec::parse(text, signals.len()).map_err(Fault::input)?;
         let identity = Identity::Synthetic(spec.source_name());
@@ -106,7 +111,8 @@ fn open_source(args: &ReplayArgs, signals: &[String]) -> Result<(Source, String,
         return Ok((source, format!("synthetic events ({text})"), identity));
     }
     if let Some(path) = &args.trace {
-        let reader = TraceReader::open(path, signals)?;
+        let interrupt = interrupt.clone();
+        let reader = TraceReader::open_until(path, signals, move || interrupt.has_come())?;
         let identity = Identity::of_file(path, reader.head().clone())?;
         return Ok((Source::Trace(Box::new(reader)), path.display().to_string(), identity));
     }
@@ -122,10 +128,14 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// If there is no such trace, or the description of made-up events is wrong.
-    pub(super) fn open(args: &ReplayArgs, schema: &Schema) -> Result<Self, Fault> {
+    /// If there is no such trace, the description of made-up events is wrong, or a signal has come.
+    pub(super) fn open(
+        args: &ReplayArgs,
+        schema: &Schema,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Fault> {
         let signals: Vec<String> = schema.signals().map(|(_, def)| def.name().to_owned()).collect();
-        let (source, title, identity) = open_source(args, &signals)?;
+        let (source, title, identity) = open_source(args, &signals, interrupt)?;
         let has_ids = matches!(&source, Source::Trace(reader) if reader.has_ids());
         refuse_overwriting(args)?;
         let quarantine = args.quarantine.as_deref().map(|path| Quarantine::new(path, has_ids));

@@ -5,9 +5,9 @@
 //! is skipped, unless the run is interrupted. Fails by: a shard that is down, or takes nothing for
 //! as long as it may.
 
-use super::interrupt::Interrupt;
 use super::latency::{Latencies, OpenEvents};
 use crate::fault::Fault;
+use crate::interrupt::Interrupt;
 use crate::trace::TraceEvent;
 use ebbtide::{
     Ack, BatchOffer, EntityId, Event, EventId, OfferError, Rejection, SignalId, SourceEvent,

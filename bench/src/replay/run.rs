@@ -12,12 +12,12 @@
 
 use super::args::ReplayArgs;
 use super::input::Input;
-use super::interrupt::Interrupt;
 use super::latency::Latencies;
 use super::pace::{Rate, Schedule};
 use super::producer::{Planned, Recorder, Refused};
 use super::resume::Resumed;
 use crate::fault::{Fault, Kind};
+use crate::interrupt::Interrupt;
 use crate::trace::TraceEvent;
 use ebbtide::{Ack, Engine, ManualClock, SourceProducer, Timestamp};
 use ebbtide_shard::checked_weight;
@@ -164,7 +164,9 @@ impl<'r> Feed<'r> {
             // The events before a line that ends the run are sent all the same: one of them may be
             // refused, and stands before that line.
             let read = input.read_batch(BATCH_EVENTS, &mut new);
-            let is_end = new.is_empty();
+            let is_broken_off = read.is_err() && self.run.interrupt.has_come();
+            let read = if is_broken_off { Ok(()) } else { read };
+            let is_end = new.is_empty() || is_broken_off;
             let taken = self.take(&mut new, input);
             if is_end || taken.is_err() || read.is_err() {
                 return Read { new, end: Some(taken.and(read)) };

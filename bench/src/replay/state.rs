@@ -5,6 +5,7 @@
 
 use super::input::Input;
 use crate::fault::Fault;
+use crate::interrupt::Interrupt;
 use ebbtide::dump::push_line;
 use ebbtide::{Engine, EntityId, Schema, SignalId, SignalReading, Timestamp};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -26,6 +27,19 @@ pub(super) fn pairs(engine: &Engine, as_of: Timestamp) -> Result<Vec<Pair>, Faul
     let mut pairs: Vec<Pair> = visited.map_err(Fault::environment)?.into_iter().flatten().collect();
     pairs.sort_unstable_by_key(|&(entity, signal, _)| (entity, signal));
     Ok(pairs)
+}
+
+/// The time of the newest event of all.
+///
+/// # Errors
+///
+/// If a shard is down.
+pub(super) fn newest(engine: &Engine) -> Result<Timestamp, Fault> {
+    let newest = engine.on_every_shard(|local| {
+        local.pairs(Timestamp(0)).map(|(_, _, reading)| reading.last_update).max()
+    });
+    let newest = newest.map_err(Fault::environment)?;
+    Ok(newest.into_iter().flatten().max().unwrap_or(Timestamp(0)))
 }
 
 /// Where a dump will stand.
@@ -57,12 +71,20 @@ impl<'p> Dump<'p> {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub(super) fn write(self, pairs: &[Pair], input: &Input, schema: &Schema) -> Result<(), Fault> {
+    pub(super) fn write(
+        self,
+        pairs: &[Pair],
+        input: &Input,
+        schema: &Schema,
+        interrupt: &Interrupt,
+    ) -> Result<(), Fault> {
+        let of = Of { input, schema, interrupt };
         let written = match self.target {
-            Target::Direct(mut file) => write_lines(&mut file, pairs, input, schema),
-            Target::Beside(mut file, path) => write_lines(file.as_file_mut(), pairs, input, schema)
+            Target::Direct(mut file) => write_lines(&mut file, pairs, &of),
+            Target::Beside(mut file, path) => write_lines(file.as_file_mut(), pairs, &of)
                 .and_then(|()| file.persist(path).map(drop).map_err(Into::into)),
         };
+        interrupt.check()?;
         written.map_err(failed(self.path))
     }
 }
@@ -92,8 +114,16 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> Fault + '_ {
     move |error| Fault::environment(format!("cannot write {}: {error}", path.display()))
 }
 
+/// What lines are made with.
+struct Of<'r> {
+    input: &'r Input,
+    schema: &'r Schema,
+    interrupt: &'r Interrupt,
+}
+
 /// JSON lines, one for each pair, by the entity's text, then the signal's name, both as bytes.
-fn write_lines(file: &mut File, pairs: &[Pair], input: &Input, schema: &Schema) -> io::Result<()> {
+fn write_lines(file: &mut File, pairs: &[Pair], of: &Of<'_>) -> io::Result<()> {
+    let &Of { input, schema, interrupt } = of;
     let mut lines: Vec<_> =
         pairs.iter().map(|pair| (input.spelling(pair.0.0), pair.1, &pair.2)).collect();
     // Signal ids stand in the order of their names.
@@ -101,6 +131,9 @@ fn write_lines(file: &mut File, pairs: &[Pair], input: &Input, schema: &Schema) 
     let mut file = BufWriter::new(file);
     let mut line = String::new();
     for (entity, signal, reading) in lines {
+        if interrupt.has_come() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         line.clear();
         push_line(&mut line, &entity, schema.def(signal), reading);
         file.write_all(line.as_bytes())?;

@@ -7,6 +7,7 @@
 use super::input::Input;
 use super::state::{self, Pair};
 use crate::fault::Fault;
+use crate::interrupt::Interrupt;
 use ebbtide::{Engine, EntityId, Feature, Plan, Reader, Schema, SignalId, Timestamp};
 use ebbtide_shard::model::{ModelReading, ReferenceModel};
 use serde::Serialize;
@@ -71,6 +72,8 @@ pub(super) struct Comparison<'r> {
     pub(super) model: &'r ReferenceModel,
     /// Where names come from.
     pub(super) input: &'r Input,
+    /// When to stop.
+    pub(super) interrupt: &'r Interrupt,
     /// The instant of all answers.
     pub(super) as_of: Timestamp,
 }
@@ -80,10 +83,10 @@ impl Comparison<'_> {
     ///
     /// # Errors
     ///
-    /// If a shard is down. Differences are part of the result.
+    /// If a shard is down, or a signal has come. Differences are part of the result.
     pub(super) fn run(&self) -> Result<Verified, Fault> {
         let mut verified = Verified::default();
-        self.compare_pairs(&mut verified);
+        self.compare_pairs(&mut verified)?;
         let mut reader = self.engine.reader()?;
         self.compare_rows(&mut verified, &mut reader)?;
         self.compare_single_reads(&mut verified, &mut reader)?;
@@ -99,11 +102,12 @@ impl Comparison<'_> {
         format!("{} {}", self.input.spelling(entity.0), self.schema().def(signal).name())
     }
 
-    fn compare_pairs(&self, verified: &mut Verified) {
+    fn compare_pairs(&self, verified: &mut Verified) -> Result<(), Fault> {
         let wanted = self.model.pairs().len();
         let found = self.pairs.len();
         verified.expect(wanted == found, || format!("{found} pairs are held, {wanted} are right"));
         for pair @ &(entity, signal, _) in self.pairs {
+            self.interrupt.check()?;
             verified.pairs += 1;
             match self.model.read(entity, signal, self.as_of) {
                 Some(want) => self.compare_pair(verified, pair, &want),
@@ -112,6 +116,7 @@ impl Comparison<'_> {
                 }),
             }
         }
+        Ok(())
     }
 
     fn compare_pair(&self, verified: &mut Verified, pair: &Pair, want: &ModelReading) {
@@ -152,6 +157,7 @@ impl Comparison<'_> {
         let mut matrix = Vec::new();
         let mut rest = self.pairs;
         for chunk in entities.chunks(ROWS) {
+            self.interrupt.check()?;
             matrix.clear();
             matrix.resize(chunk.len() * width, f64::NAN);
             let read = reader.read_many(chunk, &plan, self.as_of, &mut matrix);
@@ -198,6 +204,7 @@ impl Comparison<'_> {
     ) -> Result<(), Fault> {
         let every = self.pairs.len().div_ceil(SINGLE_READS_MAX).max(1);
         for &(entity, signal, want) in self.pairs.iter().step_by(every) {
+            self.interrupt.check()?;
             let got = reader.read(entity, signal, self.as_of).map_err(Fault::environment)?;
             verified.again += 1;
             verified.expect(got == Some(want), || {

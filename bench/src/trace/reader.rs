@@ -69,7 +69,25 @@ impl TraceReader {
     ///
     /// When there are more than [`crate::limits::SIGNALS_MAX`] signals.
     pub fn open<S: AsRef<str>>(path: &Path, signals: &[S]) -> Result<Self, TraceError> {
-        Self::start(&path.to_string_lossy(), source::open(path), signals)
+        Self::open_until(path, signals, || false)
+    }
+
+    /// The same, for a trace that may make its reader wait, as a pipe does: reading fails soon
+    /// after `is_stopped` says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`TraceReader::open`].
+    ///
+    /// # Panics
+    ///
+    /// As [`TraceReader::open`].
+    pub fn open_until<S: AsRef<str>>(
+        path: &Path,
+        signals: &[S],
+        is_stopped: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Self, TraceError> {
+        Self::start(&path.to_string_lossy(), source::open(path, is_stopped), signals)
     }
 
     /// Opens the trace that is part of the program; its schema is

@@ -4,9 +4,14 @@
 //! frames one after the other. The bundled trace is part of the binary, so it is there wherever
 //! the binary runs.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Cursor, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::TraceContent;
 
@@ -19,10 +24,43 @@ static BUNDLED_TRACE: &[u8] = include_bytes!("../../traces/nycflights13.csv.zst"
 /// The bytes of a trace, decompressed.
 pub(crate) type Source = Box<dyn Read + Send>;
 
-/// The text of the file at `path`, and whether it is compressed.
-pub(crate) fn open(path: &Path) -> io::Result<(Source, bool)> {
+/// How long a pipe without bytes is waited for before a look whether to stop.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// The text of the file at `path`, and whether it is compressed. Reading fails soon after
+/// `is_stopped` says so, also where it has to wait.
+pub(crate) fn open(
+    path: &Path,
+    is_stopped: impl Fn() -> bool + Send + 'static,
+) -> io::Result<(Source, bool)> {
     let is_named_zstd = path.extension().is_some_and(|ending| ending == "zst");
-    decompressed(File::open(path)?, is_named_zstd)
+    let mut options = OpenOptions::new();
+    // The opening of a named pipe waits for its writer otherwise, and no signal ends that.
+    let options = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    decompressed(Stoppable { file: options.open(path)?, is_stopped }, is_named_zstd)
+}
+
+/// A file that may be a pipe.
+struct Stoppable<F> {
+    file: File,
+    is_stopped: F,
+}
+
+impl<F: Fn() -> bool> Read for Stoppable<F> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while !(self.is_stopped)() {
+            match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&LOOK_EVERY)) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match self.file.read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+        Err(io::Error::other("a signal has come"))
+    }
 }
 
 /// All bytes of the bundled trace, as they are stored.
