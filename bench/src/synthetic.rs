@@ -63,6 +63,12 @@ impl Synthetic {
         }
     }
 
+    /// How many events it gives in all.
+    #[must_use]
+    pub fn events_asked(&self) -> u64 {
+        self.spec.events
+    }
+
     /// How many events it has given.
     #[must_use]
     pub fn event_count(&self) -> u64 {

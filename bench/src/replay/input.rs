@@ -229,7 +229,7 @@ impl Input {
     pub(super) fn known_last_line(&self) -> Option<u64> {
         match &self.source {
             Source::Trace(_) => None,
-            Source::Synthetic(synthetic, _) => Some(synthetic.event_count()),
+            Source::Synthetic(synthetic, _) => Some(synthetic.events_asked()),
         }
     }
 
