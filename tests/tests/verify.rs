@@ -152,6 +152,19 @@ fn frozen_stores_are_whole() {
     }
 }
 
+/// The checkpoint covers the segment, so an opening passes over it.
+#[test]
+fn nothing_is_dumped_of_a_store_that_is_damaged_where_no_opening_looks() {
+    let (_folder, store) = frozen_store("closed");
+    assert!(StoredState::read(&store).unwrap().pair_count() > 100);
+    let segment = store.join("log/0000/seg-000000000000000b.wal");
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[4096 + 200] ^= 1;
+    fs::write(segment, bytes).unwrap();
+    assert_eq!(StoredState::read(&store).unwrap_err().code(), "log-damaged");
+    frozen::builder(&store, 2).open().unwrap().close(PATIENCE).unwrap();
+}
+
 #[test]
 fn a_store_whose_scores_restarted_is_whole() {
     let folder = tempfile::tempdir().unwrap();

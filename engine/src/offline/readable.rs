@@ -52,6 +52,8 @@ impl<'a> ReadableStore<'a> {
             meta: &self.meta,
             schema: &self.schema,
             numbers: &self.numbers,
+            // Damage anywhere is an error, also where an opening does not look.
+            read_covered: true,
         }
     }
 }

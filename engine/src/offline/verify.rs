@@ -282,7 +282,9 @@ impl Opened {
         manifest: &'a Manifest,
     ) -> Reading<'a, FjallStorage> {
         let (storage, meta) = (self.copy.storage(), &self.meta);
-        Reading { files, manifest, storage, meta, schema: &self.schema, numbers: &self.numbers }
+        let (schema, numbers) = (&self.schema, &self.numbers);
+        // All of it was read before.
+        Reading { files, manifest, storage, meta, schema, numbers, read_covered: false }
     }
 }
 

@@ -194,6 +194,6 @@ fn check_storage(
     load(storage, &mut dealer).map_err(damaged)?;
     let mut sources = std::mem::take(&mut dealer.sources);
     let (store, numbers, meta) = (manifest.store, &numbers, &meta);
-    let of = LogsOf { files, store, key: &key, numbers, meta };
+    let of = LogsOf { files, store, key: &key, numbers, meta, read_covered: false };
     read_logs(of, &mut sources, &mut dealer).map(drop)
 }

@@ -150,6 +150,7 @@ fn fit(
         meta: &meta,
         schema: &Arc::new(stored),
         numbers: &old_numbers,
+        read_covered: false,
     };
     retune::write_next(&reading, (schema, &new_numbers, names), &evolution)?;
     let path = files.checkpoint();
@@ -317,7 +318,14 @@ impl Prepared {
         dealer.hand_over_ids(|_| true);
         let mut sources = std::mem::take(&mut dealer.sources);
         let store = manifest.store;
-        let of = LogsOf { files: &files, store, key: &key, numbers: &numbers, meta: &meta };
+        let of = LogsOf {
+            files: &files,
+            store,
+            key: &key,
+            numbers: &numbers,
+            meta: &meta,
+            read_covered: false,
+        };
         let mut read = read_logs(of, &mut sources, &mut dealer)?;
         dealer.intake.flush();
         if dealer.last_included > read.last {

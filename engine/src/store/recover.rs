@@ -50,6 +50,8 @@ pub(crate) struct LogsOf<'a> {
     pub(crate) key: &'a PartitionKey,
     pub(crate) numbers: &'a SignalNumbers,
     pub(crate) meta: &'a MetaRecord,
+    /// Whether to read segments too that hold nothing but what the checkpoint includes.
+    pub(crate) read_covered: bool,
 }
 
 /// Logs that were read to their ends.
@@ -163,7 +165,7 @@ impl<'scope> LogReader<'scope> {
         let (give, batches) = sync_channel(BATCHES_AHEAD);
         let identity = LogIdentity { store: of.store, shard: log };
         let options =
-            ReplayOptions { restored: covered, must_exist: listed, ..ReplayOptions::default() };
+            ReplayOptions { restored: covered, must_exist: listed, read_covered: of.read_covered };
         let directory = path.clone();
         let read = move || read_log(&directory, identity, options, &give);
         let spawned = thread::Builder::new().name(format!("ebbtide-read-{log}"));

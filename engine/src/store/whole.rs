@@ -34,6 +34,8 @@ pub(crate) struct Reading<'a, S> {
     pub(crate) meta: &'a MetaRecord,
     pub(crate) schema: &'a Arc<Schema>,
     pub(crate) numbers: &'a SignalNumbers,
+    /// Whether to read segments too that hold nothing but what the checkpoint includes.
+    pub(crate) read_covered: bool,
 }
 
 /// All of a store's state.
@@ -168,7 +170,8 @@ impl<S: StorageEngine> Reading<'_, S> {
         dealer: &mut Dealer<'_, Unsaved>,
     ) -> Result<super::recover::LogsRead, StoreError> {
         let (files, store, numbers) = (self.files, self.manifest.store, self.numbers);
-        read_logs(LogsOf { files, store, key, numbers, meta }, sources, dealer)
+        let read_covered = self.read_covered;
+        read_logs(LogsOf { files, store, key, numbers, meta, read_covered }, sources, dealer)
     }
 }
 
