@@ -92,7 +92,7 @@ fn verdict<'a>(faults: impl Iterator<Item = &'a Fault> + Clone) -> Result<(), Fa
     let Some(worst) = failed.next().or_else(|| faults.clone().next()) else { return Ok(()) };
     let others = match faults.count() - 1 {
         0 => String::new(),
-        others => format!(" (and {others} more, shown above)"),
+        others => format!(" (and {others} more)"),
     };
     Err(Fault { kind: worst.kind, message: format!("{}{others}", worst.message) })
 }
@@ -106,7 +106,7 @@ mod tests {
         let faults = [Fault::damage("log 1"), Fault::environment("log 2"), Fault::damage("log 3")];
         assert_eq!(verdict(faults[..0].iter()), Ok(()));
         assert_eq!(verdict(faults[..1].iter()), Err(Fault::damage("log 1")));
-        let all = Fault::environment("log 2 (and 2 more, shown above)");
+        let all = Fault::environment("log 2 (and 2 more)");
         assert_eq!(verdict(faults.iter()), Err(all));
     }
 }

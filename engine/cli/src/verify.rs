@@ -64,7 +64,7 @@ fn verdict(found: &Verification) -> Result<(), Fault> {
     let Some(first) = found.findings.first() else { return Ok(()) };
     let others = match found.findings_count - 1 {
         0 => String::new(),
-        others => format!(" (and {others} more, shown above)"),
+        others => format!(" (and {others} more)"),
     };
     Err(Fault::damage(format!("{first}{others}")))
 }

@@ -241,6 +241,23 @@ fn without_a_checkpoint_the_logs_and_a_schema_are_what_there_is() {
 }
 
 #[test]
+fn of_a_batch_only_the_events_of_unknown_signal_types_are_lost() {
+    let home = Home::new();
+    make(&home.store(), 1, 60, None);
+    fs::remove_dir_all(home.store().join("checkpoint")).unwrap();
+    let (clicks, _) = stores::SCHEMA.split_once("[signals.view]").unwrap();
+    fs::write(home.at("clicks.toml"), clicks).unwrap();
+    let schema = home.at("clicks.toml");
+    let rest = ["--schema", schema.to_str().unwrap(), "--keep-sourced", "--json"];
+    let told = salvage(&home.store(), &home.at("new"), &rest).json().to_string();
+    assert!(told.contains("the schema does not have their signal type"), "{told}");
+    let new = home.at("new");
+    let dump = ebbtide(["dump", "--data-dir", new.to_str().unwrap()]);
+    // Every third event is a view.
+    assert_eq!(counts(dump.done()).values().sum::<u64>(), 40);
+}
+
+#[test]
 fn any_damage_to_the_files_of_a_checkpoint_costs_no_more_than_is_told() {
     let home = Home::new();
     make(&home.store(), 1, EVENTS, Some(400));

@@ -121,7 +121,7 @@ fn damage_is_an_exit_code_of_1_with_the_file_and_the_place() {
     fs::write(store.path().join("LOCK"), "4711").unwrap();
     flip(&store.path().join("SEAL"), 30);
     let told = store.verify(&[]);
-    told.failed(1, &["LOCK", "empty it", "and 1 more, shown above"]);
+    told.failed(1, &["LOCK", "empty it", "(and 1 more)"]);
     assert!(told.out.contains("2 things are wrong"), "{}", told.out);
 }
 

@@ -381,10 +381,13 @@ impl<S: EventSink> Merge<'_, '_, S> {
             let taken = self.sink.event(ReplayedEvent { lsn, log, event, id: logged.id });
             taken.map_err(|error| error.to_string())?;
         }
-        if unknown == 0 {
-            return Ok(());
+        if unknown > 0 {
+            let count = next.get() - first.get();
+            let count = u32::try_from(count).expect("a batch counts its records in 32 bits");
+            self.troubles.note(Trouble::UnknownSignal { log, first, count, unknown });
+            self.stop(0..PARTITIONS);
         }
-        Err(format!("{unknown} of its events are of a signal type that the schema does not have"))
+        Ok(())
     }
 
     /// Whether an event of a source is to be counted now, and not when it is sent again; its offset

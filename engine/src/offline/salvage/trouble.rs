@@ -147,6 +147,21 @@ pub enum Trouble {
         /// Why.
         why: String,
     },
+    /// Events of a signal type that the schema does not have. The others of the batch are counted.
+    #[error(
+        "log {log}: of the batch of {count} records from {first} on, {unknown} are lost: the \
+         schema does not have their signal type"
+    )]
+    UnknownSignal {
+        /// Its number.
+        log: u32,
+        /// The first record of the batch.
+        first: Lsn,
+        /// How many records it has.
+        count: u32,
+        /// How many of them are lost.
+        unknown: u32,
+    },
 }
 
 fn records(gap: &Gap) -> String {
