@@ -18,9 +18,9 @@ pub struct Ranked {
     pub value: f64,
 }
 
-/// How often a thread looks for a reply before it sleeps: some 10 us, in which a shard that is
-/// awake has answered, and less than it takes to wake a sleeper.
-const LOOKS_BEFORE_SLEEP: u32 = 500;
+/// How often a thread looks for a reply before it sleeps: some 50 us, in which a shard that is
+/// awake has answered, even for hundreds of entities, and no more than it takes to wake a sleeper.
+const LOOKS_BEFORE_SLEEP: u32 = 4_000;
 
 /// Whether a shard can answer while a thread looks for the answer.
 static MANY_CORES: LazyLock<bool> =
