@@ -142,8 +142,8 @@ impl<T: Copy> Blocks<T> {
     }
 }
 
-/// Asks that the full pages of a chunk be joined. A kernel that knows no huge pages, or was told not
-/// to give any, says no.
+/// Asks that the full pages of a chunk be joined. A kernel that knows no huge pages, or was told
+/// not to give any, says no.
 #[expect(unsafe_code, reason = "the system call takes a pointer, and so is not safe by its type")]
 fn ask_for_huge_pages<T>(chunk: &mut AVec<T, RuntimeAlign>) {
     use rustix::mm::{Advice, madvise};
