@@ -28,6 +28,7 @@ mod reads;
 mod record;
 mod reopening;
 mod report;
+mod stalls;
 mod stores;
 mod tables;
 mod workload;

@@ -10,6 +10,7 @@ use super::criteria::{
 use super::device::{BestSize, block_writes, commit_groups, open_loop_writes};
 use super::measure::{Sides, millions, wall_seconds};
 use super::open_loop::{LatenciesUs, Schedule, offer_on_schedule};
+use super::stalls::Stalls;
 use super::stores::{Stores, failed, record_durably};
 use super::tables::{Decays, schema};
 use super::workload::{START_NS, Stream};
@@ -75,7 +76,7 @@ fn as_fast_as_it_goes(run: &mut Run, engine: &Engine) -> Result<(), Fault> {
         let groups = cores::on_last(|| commit_groups(&mut log, some)).map_err(&failed)?;
         let reference_best = millions(GROUP_ENTRIES, groups.least_seconds);
         let (ours, reference) = (millions(events.len(), ours), millions(some, groups.seconds));
-        Ok(Sides { ours, reference, reference_best })
+        Ok(Sides { ours, reference, reference_best, stall_us: None })
     })?;
     if !run.wants(&[DURABLE_VS_DEVICE]) {
         return Ok(());
@@ -169,14 +170,16 @@ fn one_at_a_time(run: &mut Run, quick: &Quick) -> Result<(), Fault> {
     let (root, mut stream) = (run.stores.root().to_owned(), quick.stream());
     run.row(DURABLE_ACK_P50, || {
         let events = engines::unrouted(&stream.take(acks));
+        let mut stalls = Stalls::default();
         let ours = quick.with(|producer| {
-            let each = events.iter().map(|event| durable(producer, *event));
-            each.collect::<Result<Vec<_>, _>>()
+            let mut each = events.iter().map(|event| durable(producer, *event));
+            stalls.beside(|| each.by_ref().collect::<Result<Vec<_>, _>>())
         })?;
-        let writes = cores::on_last(|| block_writes(&mut device, acks)).map_err(failed(&root))?;
+        let writes = stalls.beside(|| cores::on_last(|| block_writes(&mut device, acks)));
+        let writes = writes.map_err(failed(&root))?;
         let (ours, writes) = (LatenciesUs::of(&ours), LatenciesUs::of(&writes));
         let (reference, reference_best) = (writes.at(0.5), writes.at(0.0));
-        Ok(Sides { ours: ours.at(0.5), reference, reference_best })
+        Ok(Sides { ours: ours.at(0.5), reference, reference_best, stall_us: stalls.at_us(0.5) })
     })
 }
 
@@ -201,12 +204,18 @@ fn at_a_rate(run: &mut Run, quick: &Quick) -> Result<(), Fault> {
     let schedule = Schedule::per_second(RATE);
     run.rows_of_turns([DURABLE_OPEN_P50, DURABLE_OPEN_P99], turns, || {
         let events = engines::unrouted(&stream.take(events));
+        let mut stalls = Stalls::default();
         let ours = quick.with(|producer| {
-            offer_on_schedule(producer, &events, (schedule, Ack::Durable), || false)
+            let schedule = (schedule, Ack::Durable);
+            stalls.beside(|| offer_on_schedule(producer, &events, schedule, || false))
         })?;
-        let writes = cores::on_last(|| open_loop_writes(&mut device, schedule, events.len()));
+        let mut write = || open_loop_writes(&mut device, schedule, events.len());
+        let writes = stalls.beside(|| cores::on_last(&mut write));
         let writes = LatenciesUs::of(&writes.map_err(failed(&root))?);
-        Ok([0.5, 0.99].map(|part| (ours.at(part), writes.at(part))))
+        Ok([0.5, 0.99].map(|part| Sides {
+            stall_us: stalls.at_us(part),
+            ..(ours.at(part), writes.at(part)).into()
+        }))
     })
 }
 

@@ -13,11 +13,13 @@ pub(super) struct Sides {
     pub(super) reference: f64,
     /// The best the reference came to in any part of the turn; the whole if it has no parts.
     pub(super) reference_best: f64,
+    /// The machine's own stalls meanwhile, at the row's percentile; only of rows with latencies.
+    pub(super) stall_us: Option<f64>,
 }
 
 impl From<(f64, f64)> for Sides {
     fn from((ours, reference): (f64, f64)) -> Self {
-        Self { ours, reference, reference_best: reference }
+        Self { ours, reference, reference_best: reference, stall_us: None }
     }
 }
 
@@ -34,6 +36,8 @@ pub(super) struct Measured {
     pub(super) spread: [f64; 2],
     /// The least and the greatest that the reference came to, in any turn or part of one.
     pub(super) reference_range: [f64; 2],
+    /// The median of the machine's own stalls, if the row has them recorded.
+    pub(super) stall_us: Option<f64>,
 }
 
 impl Measured {
@@ -55,6 +59,7 @@ impl Measured {
 
     fn of(turns: impl Iterator<Item = Sides> + Clone) -> Self {
         let ratios = sorted(turns.clone().map(|turn| turn.ours / turn.reference));
+        let stalls = sorted(turns.clone().filter_map(|turn| turn.stall_us));
         Self {
             ours: median(&sorted(turns.clone().map(|turn| turn.ours))),
             reference: median(&sorted(turns.clone().map(|turn| turn.reference))),
@@ -62,6 +67,7 @@ impl Measured {
                 turns.clone().map(|turn| turn.reference_best).fold(f64::INFINITY, f64::min),
                 turns.map(|turn| turn.reference_best).fold(0.0, f64::max),
             ],
+            stall_us: (!stalls.is_empty()).then(|| median(&stalls)),
             ratio: median(&ratios),
             spread: [ratios[0], ratios[ratios.len() - 1]],
         }

@@ -3,7 +3,8 @@
 //! The shard spins, as a host that cares for the latency of reads would have it.
 
 use super::criteria::{Criterion, RANK_200, READ_MANY_CACHE, READ_MANY_DRAM, READ_ONE_HOP};
-use super::measure::{millions, wall_seconds};
+use super::measure::{Sides, millions, wall_seconds};
+use super::stalls::Stalls;
 use super::tables::{Decays, history, record, schema, shared_map};
 use super::workload::{CANDIDATES, Candidates, START_NS, VIEW};
 use super::{Run, cores, engines};
@@ -142,9 +143,12 @@ fn one_hop(run: &mut Run, entities: u64) -> Result<(), Fault> {
         // Both want the last core for themselves, so each has it in turn.
         let engine = engine(entities)?;
         let mut reader = engine.reader()?;
-        let ours = cores::on_first(|| hops(&mut reader, &asked))?;
+        let mut stalls = Stalls::default();
+        let ours = stalls.beside(|| cores::on_first(|| hops(&mut reader, &asked)))?;
         engines::close(&engine)?;
-        Ok((ours, bare_hops(asked.len())))
+        let bare = stalls.beside(|| bare_hops(asked.len()));
+        // The figure is a mean, which the rare long ones move.
+        Ok(Sides { stall_us: stalls.at_us(0.99), ..(ours, bare).into() })
     })
 }
 

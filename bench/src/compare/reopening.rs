@@ -3,8 +3,9 @@
 //! Files are read from the page cache on both sides, as after the end of a process.
 
 use super::criteria::{CHECKPOINT, CHECKPOINT_TAIL, REPLAY, RESTORE_VS_READ, TIME_TO_READY};
-use super::measure::wall_seconds;
+use super::measure::{Sides, wall_seconds};
 use super::open_loop::{Schedule, offer_on_schedule};
+use super::stalls::Stalls;
 use super::stores::{failed, record_durably};
 use super::tables::{Decays, schema};
 use super::workload::{START_NS, Stream, VIEW, one_each};
@@ -120,21 +121,27 @@ fn tail(run: &mut Run, engine: &Engine, all: &mut Everyone) -> Result<(), Fault>
     run.row_of_turns(CHECKPOINT_TAIL, turns, || {
         all.change()?;
         let (ended, events) = (AtomicBool::new(false), all.some(most));
-        let with = std::thread::scope(|scope| {
-            let saving = scope.spawn(|| {
-                let saved = engine.checkpoint();
-                ended.store(true, Ordering::Release);
-                saved
-            });
-            let ended = || ended.load(Ordering::Acquire);
-            let with = offer_on_schedule(&mut all.producer, &events, schedule, ended);
-            let saved = saving.join().expect("a checkpoint does not panic");
-            saved.map_err(Fault::environment)?;
-            with
-        })?;
+        let mut stalls = Stalls::default();
+        let saved_meanwhile = || {
+            std::thread::scope(|scope| {
+                let saving = scope.spawn(|| {
+                    let saved = engine.checkpoint();
+                    ended.store(true, Ordering::Release);
+                    saved
+                });
+                let ended = || ended.load(Ordering::Acquire);
+                let with = offer_on_schedule(&mut all.producer, &events, schedule, ended);
+                let saved = saving.join().expect("a checkpoint does not panic");
+                saved.map_err(Fault::environment)?;
+                with
+            })
+        };
+        let with = stalls.beside(saved_meanwhile)?;
         let as_many = all.some(with.len());
-        let without = offer_on_schedule(&mut all.producer, &as_many, schedule, || false)?;
-        Ok((with.at(0.999), without.at(0.999)))
+        let alone = || offer_on_schedule(&mut all.producer, &as_many, schedule, || false);
+        let without = stalls.beside(alone)?;
+        let stall_us = stalls.at_us(0.999);
+        Ok(Sides { stall_us, ..(with.at(0.999), without.at(0.999)).into() })
     })
 }
 

@@ -28,6 +28,9 @@ pub(super) struct Row {
     /// what else the machine did. Such a row is not met.
     disturbed: bool,
     spread: [f64; 2],
+    /// The machine's own stalls while the row was measured, at its percentile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine_stall_us: Option<f64>,
     what: &'static str,
     against: &'static str,
 }
@@ -35,7 +38,7 @@ pub(super) struct Row {
 impl Row {
     /// The row of `criterion` with what was measured.
     pub(super) fn new(criterion: Criterion, measured: &Measured) -> Self {
-        let &Measured { ours, reference, ratio, spread, reference_range } = measured;
+        let &Measured { ours, reference, ratio, spread, reference_range, stall_us } = measured;
         let disturbed = match criterion.better {
             Better::Lower => reference > DISTURBED_TIMES * reference_range[0],
             Better::Higher => reference * DISTURBED_TIMES < reference_range[1],
@@ -53,6 +56,7 @@ impl Row {
             met,
             disturbed,
             spread,
+            machine_stall_us: stall_us,
             what,
             against,
         }
@@ -71,7 +75,11 @@ impl fmt::Display for Row {
             (true, _) => "met",
             (false, false) => "NOT met",
             (false, true) => "NOT met: the reference was disturbed",
-        })
+        })?;
+        match self.machine_stall_us {
+            Some(stall) => write!(f, "; machine's own stall {} us", short(stall)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -138,6 +146,7 @@ mod tests {
             ratio,
             spread: [9.0, 15.0],
             reference_range: [1.0, 2.0],
+            stall_us: None,
         };
         let met = Row::new(APPLY_DRAM, &measured(12.0));
         assert!(met.met && met.to_string().ends_with("met"), "{met}");
@@ -155,6 +164,7 @@ mod tests {
             ratio: 0.046,
             spread: [0.04, 0.05],
             reference_range: [best, 4_000.0],
+            stall_us: None,
         };
         let row = Row::new(DURABLE_ACK_P50, &measured(118.0));
         assert!(!row.met && row.disturbed && row.to_string().contains("disturbed"), "{row}");
@@ -166,6 +176,7 @@ mod tests {
             ratio: 84.7,
             spread: [68.8, 120.0],
             reference_range: [0.03, 0.6],
+            stall_us: None,
         };
         assert!(Row::new(DURABLE_THROUGHPUT, &slow).disturbed);
     }
@@ -173,8 +184,15 @@ mod tests {
     #[test]
     fn the_json_has_the_keys_of_the_contract() {
         let (spread, reference_range) = ([0.4, 0.6], [2.0, 2.0]);
-        let measured = Measured { ours: 1.0, reference: 2.0, ratio: 0.5, spread, reference_range };
-        let json = serde_json::to_value(Row::new(APPLY_DRAM, &measured)).unwrap();
+        let stall_us = Some(12.34);
+        let measured =
+            Measured { ours: 1.0, reference: 2.0, ratio: 0.5, spread, reference_range, stall_us };
+        let row = Row::new(APPLY_DRAM, &measured);
+        assert!(row.to_string().ends_with("; machine's own stall 12.3 us"), "{row}");
+        let json = serde_json::to_value(row).unwrap();
+        assert_eq!(json["machine_stall_us"], 12.34);
+        let still = Row::new(APPLY_DRAM, &Measured { stall_us: None, ..measured });
+        assert!(serde_json::to_value(still).unwrap().get("machine_stall_us").is_none());
         for key in ["key", "ours", "reference", "unit", "ratio", "bar", "met", "spread"] {
             assert!(json.get(key).is_some(), "{key}");
         }
