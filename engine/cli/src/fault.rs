@@ -58,7 +58,7 @@ impl Fault {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match &error {
-            damage if damage.is_damage() => Self::damage(error),
+            wrong if wrong.is_finding() => Self::damage(error),
             StoreError::NoStore { .. } | StoreError::NotAStore { .. } => {
                 Self::input(format!("{error}; check the path"))
             }

@@ -16,9 +16,9 @@ mod table;
 use crate::args::StoreArgs;
 use crate::fault::{Fault, Kind};
 use crate::output::{print, print_json};
-use crate::store::StoreDir;
 use checkpoint::Checkpoint;
 use clap::Args;
+use ebbtide::offline::HeldStore;
 use log::Logs;
 use manifest::Manifest;
 use serde::Serialize;
@@ -56,6 +56,16 @@ struct Inspection {
 }
 
 impl Inspection {
+    fn of(held: &HeldStore, args: &InspectArgs) -> Result<Self, Fault> {
+        let log = Logs::read(held, args)?;
+        let (manifest, checkpoint) = match args.log {
+            Some(_) => (Manifest::default(), Checkpoint::default()),
+            None => (Manifest::read(held), Checkpoint::read(held)),
+        };
+        let data_dir = args.store.data_dir.to_string_lossy().into_owned();
+        Ok(Self { data_dir, manifest, checkpoint, log })
+    }
+
     fn sections(&self) -> Vec<&dyn Section> {
         vec![&self.manifest, &self.checkpoint, &self.log]
     }
@@ -67,14 +77,7 @@ impl Inspection {
 ///
 /// When there is no such store, or it is open, or a part of it is damaged or cannot be read.
 pub fn inspect(args: &InspectArgs) -> Result<(), Fault> {
-    let store = StoreDir::open(&args.store.data_dir)?;
-    let log = Logs::read(&store, args)?;
-    let (manifest, checkpoint) = match args.log {
-        Some(_) => (Manifest::default(), Checkpoint::default()),
-        None => (Manifest::read(&store), Checkpoint::read(&store)),
-    };
-    let data_dir = store.path().to_string_lossy().into_owned();
-    let found = Inspection { data_dir, manifest, checkpoint, log };
+    let found = HeldStore::look(&args.store.data_dir, |held| Inspection::of(held, args))?;
     let sections = found.sections();
     if args.store.json {
         print_json(&found)?;

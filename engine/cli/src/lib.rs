@@ -15,5 +15,4 @@ pub mod inspect;
 pub mod limits;
 pub mod output;
 pub mod salvage;
-pub mod store;
 pub mod verify;

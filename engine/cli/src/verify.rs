@@ -9,7 +9,6 @@ use crate::args::VerifyArgs;
 use crate::fault::Fault;
 use crate::limits::COLUMNS_MAX;
 use crate::output::{count, print, print_json, printable, shown, size, wrap};
-use crate::store::StoreDir;
 use ebbtide::offline::{
     self, CheckpointVerified, Finding, LogVerified, Rebuilt, Verification, VerifyStep,
 };
@@ -27,17 +26,17 @@ const INDENT: usize = 13;
 ///
 /// When there is no such store, it is open or cannot be read, or something is wrong with it.
 pub fn verify(args: &VerifyArgs) -> Result<(), Fault> {
-    let store = StoreDir::open(&args.store.data_dir)?;
+    let data_dir = &args.store.data_dir;
     let begun = Instant::now();
     let terminal = std::io::stderr().is_terminal();
-    let verified = offline::verify(store.path(), &mut |step| tell(terminal, &name_of(step)));
+    let verified = offline::verify(data_dir, &mut |step| tell(terminal, &name_of(step)));
     tell(terminal, "");
     let (found, seconds) = (verified?, begun.elapsed().as_secs_f64());
     if args.store.json {
-        let data_dir = store.path().to_string_lossy().into_owned();
+        let data_dir = data_dir.to_string_lossy().into_owned();
         print_json(&Outcome::of(data_dir, &found, seconds))?;
     } else {
-        print(&page(&shown(store.path()), &found, seconds))?;
+        print(&page(&shown(data_dir), &found, seconds))?;
     }
     verdict(&found)
 }

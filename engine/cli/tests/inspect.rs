@@ -212,7 +212,7 @@ fn a_flipped_bit_is_damage_and_hides_neither_what_precedes_it_nor_other_logs() {
     file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
 
     let ended = store.inspect(&["--json"]);
-    ended.failed(1, &["log 0: log segment 1 is damaged at offset", "backup"]);
+    ended.failed(1, &["log/0000: log segment 1 is damaged at offset", "backup"]);
     let report = ended.json();
     let log = &report["log"][0];
     assert_eq!(log["error"]["code"], "log-damaged");
@@ -228,7 +228,7 @@ fn a_header_that_cannot_be_read_hides_no_other_segment() {
     store.write(0, 600);
     OpenOptions::new().write(true).open(store.segment(0, 1)).unwrap().set_len(100).unwrap();
     let ended = store.inspect(&["--json"]);
-    ended.failed(1, &["log 0: ", "segment 1", "shorter than a segment header"]);
+    ended.failed(1, &["log/0000: ", "segment 1", "shorter than a segment header"]);
     let log = &ended.json()["log"][0];
     assert!(log["segments"][0]["error"].as_str().unwrap().contains("shorter"), "{log}");
     assert!(log["segments"][1]["lsn_first"].as_u64() > Some(1), "{log}");
@@ -243,7 +243,7 @@ fn a_log_in_another_ones_place_is_told() {
     fs::rename(store.log(0), &aside).unwrap();
     fs::rename(store.log(1), store.log(0)).unwrap();
     fs::rename(aside, store.log(1)).unwrap();
-    store.inspect(&[]).failed(1, &["log 0: ", "shard 1", "(and 1 more)"]);
+    store.inspect(&[]).failed(1, &["log/0000: ", "shard 1", "(and 1 more)"]);
 }
 
 #[test]
@@ -259,14 +259,14 @@ fn a_store_in_use_is_not_looked_at() {
     let store = Store::new();
     let lock = File::create(store.0.path().join("LOCK")).unwrap();
     lock.try_lock().unwrap();
-    store.inspect(&[]).failed(3, &["in use", "close the engine"]);
+    store.inspect(&[]).failed(3, &["open already", "close it there first"]);
 }
 
 #[test]
 fn what_is_no_store_is_a_matter_of_input() {
     let home = tempfile::tempdir().unwrap();
     inspect(home.path(), &[]).failed(2, &["holds no store"]);
-    inspect(&home.path().join("none\u{1b}[2J"), &[]).failed(2, &["none\\u{1b}[2J", "not exist"]);
+    inspect(&home.path().join("none\u{1b}[2J"), &[]).failed(2, &["none\\u{1b}[2J", "no store"]);
     let store = Store::new();
     assert!(store.inspect(&[]).done().ends_with("/log: 0\n"));
     fs::create_dir(store.log(0)).unwrap();
@@ -289,7 +289,7 @@ fn files_that_no_log_made_are_counted_and_never_opened() {
         0,
     )
     .unwrap();
-    store.inspect(&[]).failed(3, &["seg-0000000000000009.wal", "not a regular file"]);
+    store.inspect(&[]).failed(1, &["seg-0000000000000009.wal", "not a regular file"]);
 }
 
 /// A store that an engine made, with two signal types, a source and ids; gives its directory.

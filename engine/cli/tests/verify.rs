@@ -133,10 +133,10 @@ fn a_manifest_that_is_lost_is_damage_and_no_store_at_all_is_bad_input() {
 
     let home = tempfile::tempdir().unwrap();
     verify(home.path(), &[]).failed(2, &["holds no store"]);
-    verify(&home.path().join("none"), &["--json"]).failed(2, &["does not exist"]);
+    verify(&home.path().join("none"), &["--json"]).failed(2, &["holds no store", "check the path"]);
     let file = home.path().join("file");
     fs::write(&file, "").unwrap();
-    verify(&file, &[]).failed(2, &["not a directory"]);
+    verify(&file, &[]).failed(2, &["holds no store"]);
     for rubbish in [&["verify"][..], &["verify", "--data-dir"], &["verify", "--frames"]] {
         ebbtide(rubbish).failed(2, &[]);
     }
@@ -147,7 +147,7 @@ fn a_manifest_that_is_lost_is_damage_and_no_store_at_all_is_bad_input() {
 fn a_store_that_is_open_is_not_looked_at() {
     let store = Store(tempfile::tempdir().unwrap());
     let engine = store.open();
-    store.verify(&["--json"]).failed(3, &["in use"]);
+    store.verify(&["--json"]).failed(3, &["open already", "close it there first"]);
     engine.close(LONG).unwrap();
     store.verify(&[]).done();
 }
@@ -252,4 +252,60 @@ fn a_database_that_stops_short_at_damage_says_nothing_by_itself() {
         }
     }
     assert!(damaged > 5, "{damaged}");
+}
+
+/// What an engine would refuse is exit code 1 of every command that looks, in the same words.
+#[test]
+fn what_lies_wrongly_in_a_store_is_the_same_to_every_command() {
+    let store = Store::closed();
+    let (path, new) = (store.path(), store.0.path().join("new"));
+    let (data_dir, new) = (path.to_str().unwrap(), new.to_str().unwrap());
+    let all = |told: &[&str], what: &str| {
+        let commands = [
+            &["verify"][..],
+            &["inspect"],
+            &["dump"],
+            &["backup", "--to", new],
+            &["verify", "--json"],
+        ];
+        for command in commands {
+            let found = ebbtide(command.iter().chain(&["--data-dir", data_dir]));
+            assert_eq!(found.code, 1, "{what}: {command:?}: {}{}", found.out, found.err);
+            found.failed(1, told);
+        }
+    };
+    let fifo = |path: &Path| {
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+
+    let odd = path.join("checkpoint/odd");
+    fifo(&odd);
+    all(&["checkpoint/odd", "is not a regular file; move it away"], "a fifo in the checkpoint");
+    fs::remove_file(&odd).unwrap();
+
+    let stray = path.join("log/stray");
+    fs::write(&stray, "").unwrap();
+    all(&["log/stray", "is not a log; move it away"], "a stray file");
+    fs::remove_file(&stray).unwrap();
+
+    let (segment, kept) =
+        (path.join("log/0001/seg-0000000000000999.wal"), store.0.path().join("kept"));
+    fs::create_dir(&segment).unwrap();
+    all(&["seg-0000000000000999.wal", "not a regular file"], "a folder as a segment");
+    fs::remove_dir(&segment).unwrap();
+
+    let lock = path.join("LOCK");
+    mode(&lock, 0o664);
+    all(&["LOCK can be changed by other users (mode 664)"], "a lock of others");
+    mode(&lock, 0o600);
+    fs::rename(&lock, &kept).unwrap();
+    symlink(&kept, &lock).unwrap();
+    all(&["LOCK is a symbolic link; a store follows none"], "a lock that is a link");
+    fs::remove_file(&lock).unwrap();
+    fs::rename(&kept, &lock).unwrap();
+    store.verify(&[]).done();
 }

@@ -74,7 +74,7 @@ impl BackupError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
-            Self::Store(error) | Self::Target(TargetError::Store(error)) => error.is_damage(),
+            Self::Store(error) | Self::Target(TargetError::Store(error)) => error.is_finding(),
             Self::Target(_) | Self::Differs { .. } => false,
         }
     }

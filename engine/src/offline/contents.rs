@@ -18,7 +18,6 @@ use ebbtide_shard::checkpoint::{
 use ebbtide_shard::{EntityId, Schema, SignalTypeDef};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 /// Who a store is. Its partition key is left out: who knows it can aim entities at one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +30,16 @@ pub struct ManifestContents {
 }
 
 impl ManifestContents {
-    /// Reads the manifest of the store in `directory`; `None` if there is none.
+    /// Reads the manifest of a store; `None` if there is none.
     ///
     /// # Errors
     ///
     /// [`StoreError`], if it is damaged or cannot be read.
-    pub fn read(directory: &Path) -> Result<Option<Self>, StoreError> {
-        HeldStore::look(directory, |held| {
-            if files::length(&held.files().manifest())?.is_none() {
-                return Ok(None);
-            }
-            Ok(Some(Self { format: FORMAT, store: held.manifest()?.store.0 }))
-        })
+    pub fn read(held: &HeldStore) -> Result<Option<Self>, StoreError> {
+        if files::length(&held.files().manifest())?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self { format: FORMAT, store: held.manifest()?.store.0 }))
     }
 }
 
@@ -107,16 +104,12 @@ pub struct KeyspaceContents {
 }
 
 impl CheckpointContents {
-    /// Reads the checkpoint of the store in `directory`, from a copy; `None` if there is none.
+    /// Reads the checkpoint of a store, from a copy; `None` if there is none.
     ///
     /// # Errors
     ///
     /// [`StoreError`], if it cannot be opened or its meta record cannot be read.
-    pub fn read(directory: &Path) -> Result<Option<Self>, StoreError> {
-        HeldStore::look(directory, Self::read_held)
-    }
-
-    fn read_held(held: &HeldStore) -> Result<Option<Self>, StoreError> {
+    pub fn read(held: &HeldStore) -> Result<Option<Self>, StoreError> {
         let files = held.files();
         let path = files.checkpoint();
         if files::length(&path)?.is_none() {

@@ -17,6 +17,7 @@ mod verify;
 
 pub use backup::{BackedUp, BackupError, backup};
 pub use contents::{CheckpointContents, KeyspaceContents, ManifestContents, SourceContents};
+pub use held::HeldStore;
 pub use salvage::{Salvage, SalvageError, SalvageOptions, TROUBLES_MAX, Trouble, salvage};
 pub use state::StoredState;
 pub use target::{TargetError, check_outside};

@@ -126,7 +126,7 @@ impl Verification {
     fn judge<T>(&mut self, outcome: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         match outcome {
             Ok(value) => Ok(Some(value)),
-            Err(error) if finding::is_finding(&error) => {
+            Err(error) if error.is_finding() => {
                 self.note(error);
                 Ok(None)
             }
@@ -164,7 +164,10 @@ pub fn verify(
     directory: &Path,
     progress: &mut dyn FnMut(VerifyStep),
 ) -> Result<Verification, StoreError> {
-    HeldStore::look(directory, |held| check(held.files(), progress))
+    let looked = HeldStore::look(directory, |held| check(held.files(), progress));
+    // What lies in the place of the lock may be wrong too, and nothing can be held by it then.
+    let mut unheld = Verification::default();
+    Ok(unheld.judge(looked)?.unwrap_or(unheld))
 }
 
 fn check(

@@ -383,4 +383,21 @@ impl StoreError {
             _ => false,
         }
     }
+
+    /// Whether the store is wrong, in what it holds or in how it lies there, rather than that it
+    /// cannot be looked at. Of a store that is read with the schema it holds, as all of
+    /// [`crate::offline`] does, this is what an engine would refuse.
+    #[must_use]
+    pub fn is_finding(&self) -> bool {
+        match self {
+            Self::Symlink { .. }
+            | Self::WrongKind { .. }
+            | Self::NotPrivate { .. }
+            | Self::Stranger { .. }
+            | Self::Schema { .. }
+            | Self::Numbers { .. } => true,
+            Self::Log { source, .. } => !matches!(source, RecoverError::Io(_)),
+            _ => self.is_damage(),
+        }
+    }
 }

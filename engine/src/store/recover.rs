@@ -28,6 +28,7 @@ use ebbtide_wal::{Batch, LogIdentity, Lsn, RecoverError, ReplayOptions, Replayed
 use ebbtide_wal::{StoreId, ready, replay};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
@@ -112,25 +113,39 @@ pub(crate) fn read_logs(
     })
 }
 
-/// Numbers of the log folders that exist.
-pub(crate) fn present_logs(files: &StoreFiles) -> Result<Vec<u32>, StoreError> {
+/// What lies among the logs: numbers that name one, in their order, and paths that do not.
+pub(crate) fn listed_logs(files: &StoreFiles) -> Result<(Vec<u32>, Vec<PathBuf>), StoreError> {
     let root = files.logs();
-    if !root.exists() {
-        return Ok(Vec::new());
+    let (mut numbers, mut strangers) = (Vec::new(), Vec::new());
+    if files::length(&root)?.is_none() {
+        return Ok((numbers, strangers));
     }
-    files::check_private(&root, true)?;
-    let mut present = Vec::new();
     for entry in fs::read_dir(&root).map_err(files::failed("listing", &root))? {
         let name = entry.map_err(files::failed("listing", &root))?.file_name();
         let number = name.to_str().and_then(|name| name.parse().ok());
-        let Some(log) = number.filter(|&log| files.log(log).file_name() == Some(&*name)) else {
-            return Err(StoreError::Stranger { path: root.join(name) });
-        };
-        files::check_private(&files.log(log), true)?;
-        present.push(log);
+        match number.filter(|&log| files.log(log).file_name() == Some(&*name)) {
+            Some(log) => numbers.push(log),
+            None => strangers.push(root.join(name)),
+        }
     }
-    present.sort_unstable();
-    Ok(present)
+    numbers.sort_unstable();
+    Ok((numbers, strangers))
+}
+
+/// Numbers of the log folders that exist; nothing else may lie among them.
+pub(crate) fn present_logs(files: &StoreFiles) -> Result<Vec<u32>, StoreError> {
+    let root = files.logs();
+    if files::length(&root)?.is_some() {
+        files::check_private(&root, true)?;
+    }
+    let (numbers, strangers) = listed_logs(files)?;
+    if let Some(path) = strangers.into_iter().next() {
+        return Err(StoreError::Stranger { path });
+    }
+    for &log in &numbers {
+        files::check_private(&files.log(log), true)?;
+    }
+    Ok(numbers)
 }
 
 /// One batch of a log, on its way to the merge.

@@ -8,7 +8,8 @@ use super::host::Kernel;
 use super::mounts;
 use crate::limits::TRIAL_WRITES;
 use crate::output::{printable, shown};
-use crate::store::{Held, is_store, try_hold};
+use ebbtide::StoreError;
+use ebbtide::offline::HeldStore;
 use ebbtide_wal::aligned::AlignedBuf;
 use ebbtide_wal::limits::BLOCK_BYTES;
 use rustix::fs::{AtFlags, OFlags, StatxFlags, fcntl_getfl, fcntl_setfl, statvfs, statx};
@@ -105,11 +106,10 @@ fn store_in(asked: &Path, directory: &Directory) -> Store {
     if !matches!(directory, Directory::There { .. }) {
         return Store::None;
     }
-    let held = is_store(asked).and_then(|is| if is { try_hold(asked).map(Some) } else { Ok(None) });
-    match held {
-        Ok(None) => Store::None,
-        Ok(Some(Held::Free(_))) => Store::Free,
-        Ok(Some(Held::InUse)) => Store::InUse,
+    match HeldStore::look(asked, |_| Ok::<_, StoreError>(())) {
+        Ok(()) => Store::Free,
+        Err(StoreError::NoStore { .. }) => Store::None,
+        Err(StoreError::AlreadyOpen { .. }) => Store::InUse,
         Err(error) => Store::Unknown(printable(&error.to_string())),
     }
 }

@@ -7,8 +7,7 @@ use super::Section;
 use crate::fault::Fault;
 use crate::limits::COLUMNS_MAX;
 use crate::output::{count, printable, size, wrap};
-use crate::store::StoreDir;
-use ebbtide::offline::CheckpointContents;
+use ebbtide::offline::{CheckpointContents, HeldStore};
 use serde::Serialize;
 
 /// The checkpoint, if there is one that can be read.
@@ -78,8 +77,8 @@ struct Keyspace {
 }
 
 impl Checkpoint {
-    pub(super) fn read(store: &StoreDir) -> Self {
-        match CheckpointContents::read(store.path()) {
+    pub(super) fn read(held: &HeldStore) -> Self {
+        match CheckpointContents::read(held) {
             Ok(None) => Self::default(),
             Ok(Some(contents)) => {
                 let read = Some(Fields::of(&contents));

@@ -11,18 +11,17 @@ use super::segments::{self, Segment};
 use super::{InspectArgs, Section, table};
 use crate::fault::Fault;
 use crate::output::shown;
-use crate::store::StoreDir;
+use ebbtide::StoreError;
+use ebbtide::offline::HeldStore;
 use ebbtide_wal::frame::FrameKind;
 use ebbtide_wal::storage::threads::Threads;
 use ebbtide_wal::{
-    Batch, FrameSeen, LogIdentity, Lsn, RecoverError, RecoveryReport, ReplayOptions, ReplaySink,
-    SinkError, StoreId, ready, replay_with,
+    Batch, FrameSeen, IoFault, LogIdentity, Lsn, RecoveryReport, ReplayOptions, ReplaySink,
+    SinkError, Step, StoreId, ready, replay_with,
 };
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 /// The logs of a store, or the one that was asked for.
 #[derive(Debug, Serialize)]
@@ -95,29 +94,28 @@ impl Logs {
     /// # Errors
     ///
     /// When they cannot be listed, or there is no such log.
-    pub(super) fn read(store: &StoreDir, args: &InspectArgs) -> Result<Self, Fault> {
-        let folder = store.log();
-        let mut folders = numbered(&folder).map_err(|error| unreadable(&folder, &error))?;
+    pub(super) fn read(held: &HeldStore, args: &InspectArgs) -> Result<Self, Fault> {
+        let (mut folders, wrong) = held.logs()?;
+        let mut faults: Vec<Fault> = wrong.into_iter().map(Fault::from).collect();
         if let Some(asked) = args.log {
             let all = folders.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             folders.retain(|number, _| *number == asked);
             if folders.is_empty() {
-                let (name, all) = (shown(store.path()), if all.is_empty() { "none" } else { &all });
+                let name = shown(&args.store.data_dir);
+                let all = if all.is_empty() { "none" } else { &all };
                 return Err(Fault::input(format!("{name} has no log {asked}; there is {all}")));
             }
+            // Nothing is said of other parts.
+            faults.clear();
         }
-        let mut found = Self { all: Vec::new(), folder: shown(&folder), faults: Vec::new() };
-        let mut id = None;
+        let (mut all, mut id) = (Vec::new(), None);
         for (number, path) in folders {
             let mut log = Log { number, ..Log::default() };
             log.frames = args.frames.then(Vec::new);
-            if let Err(fault) = read(&mut log, &path, &mut id) {
-                let message = format!("log {number}: {}", fault.message);
-                found.faults.push(Fault { message, ..fault });
-            }
-            found.all.push(log);
+            faults.extend(read(&mut log, &path, &mut id).err().map(Fault::from));
+            all.push(log);
         }
-        Ok(found)
+        Ok(Self { all, folder: shown(&held.log_folder()), faults })
     }
 }
 
@@ -131,33 +129,14 @@ impl Section for Logs {
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Fault {
-    let name = shown(path);
-    Fault::environment(format!("{name} cannot be read: {error}; check its permissions"))
-}
-
-/// The folders below `log` that are named by a number of at least four digits.
-fn numbered(folder: &Path) -> io::Result<BTreeMap<u32, PathBuf>> {
-    let mut found = BTreeMap::new();
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.parse::<u32>().ok());
-        if let Some(number) = number.filter(|number| name == *format!("{number:04}")) {
-            found.insert(number, entry.path());
-        }
-    }
-    Ok(found)
-}
-
 /// Fills in what can be read; `id` is the store's, once it is known.
-fn read(log: &mut Log, path: &Path, id: &mut Option<StoreId>) -> Result<(), Fault> {
-    let storage = Threads::open_existing(path).map_err(|error| unreadable(path, &error))?;
-    let listed = ready(segments::list(&storage)).map_err(|error| unreadable(path, &error))?;
+fn read(log: &mut Log, path: &Path, id: &mut Option<StoreId>) -> Result<(), StoreError> {
+    let unreadable = |cause: io::Error| StoreError::LogFault {
+        path: path.to_owned(),
+        fault: IoFault::directory(Step::List, &cause),
+    };
+    let storage = Threads::open_existing(path).map_err(unreadable)?;
+    let listed = ready(segments::list(&storage)).map_err(unreadable)?;
     (log.segments, log.spare_files) = (listed.segments, listed.spare_files);
     (log.temporary_files, log.stranger_files) = (listed.temporary_files, listed.stranger_files);
     *id = id.or(listed.store);
@@ -175,13 +154,9 @@ fn read(log: &mut Log, path: &Path, id: &mut Option<StoreId>) -> Result<(), Faul
         }
         Err(error) => {
             log.error = Some(Broken { code: error.code(), message: error.to_string() });
-            Err(fault_of(&error))
+            Err(StoreError::Log { path: path.to_owned(), source: error })
         }
     }
-}
-
-fn fault_of(error: &RecoverError) -> Fault {
-    if error.is_damage() { Fault::damage(error) } else { Fault::environment(error) }
 }
 
 impl End {
@@ -232,21 +207,5 @@ const fn name_of(kind: FrameKind) -> &'static str {
         FrameKind::Checkpoint => "checkpoint",
         FrameKind::Shutdown => "shutdown",
         FrameKind::Seal => "seal",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_folders_named_like_a_log_are_logs() {
-        let home = tempfile::tempdir().unwrap();
-        assert!(numbered(&home.path().join("none")).unwrap().is_empty());
-        for name in ["0000", "0012", "10000", "12", "00012", "+001", "trash", "4294967296"] {
-            fs::create_dir(home.path().join(name)).unwrap();
-        }
-        let found: Vec<u32> = numbered(home.path()).unwrap().into_keys().collect();
-        assert_eq!(found, [0, 12, 10_000]);
     }
 }

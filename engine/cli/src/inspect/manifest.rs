@@ -4,8 +4,7 @@
 
 use super::Section;
 use crate::fault::Fault;
-use crate::store::StoreDir;
-use ebbtide::offline::ManifestContents;
+use ebbtide::offline::{HeldStore, ManifestContents};
 use serde::Serialize;
 
 /// The manifest, if there is one that can be read.
@@ -24,8 +23,8 @@ struct Fields {
 }
 
 impl Manifest {
-    pub(super) fn read(store: &StoreDir) -> Self {
-        match ManifestContents::read(store.path()) {
+    pub(super) fn read(held: &HeldStore) -> Self {
+        match ManifestContents::read(held) {
             Ok(contents) => Self { read: contents.map(Fields::of), faults: Vec::new() },
             Err(error) => Self { read: None, faults: vec![error.into()] },
         }

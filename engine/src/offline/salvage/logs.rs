@@ -16,7 +16,7 @@ use crate::StoreError;
 use crate::store::StoreFiles;
 use crate::store::backup::segments;
 use crate::store::files::{self, failed};
-use crate::store::recover::EventSink;
+use crate::store::recover::{EventSink, listed_logs};
 use crate::store::sources::SourceOffsets;
 use ebbtide_router::Placement;
 use ebbtide_shard::limits::PARTITIONS;
@@ -31,7 +31,6 @@ use ebbtide_wal::storage::FileName;
 use ebbtide_wal::storage::threads::Threads;
 use ebbtide_wal::{Gap, IoFault, Lsn, SalvageReport, Salvaged, StoreId, ready, salvage};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -69,23 +68,6 @@ pub(super) struct LogsRead {
     pub(super) missing: BTreeSet<u32>,
     /// Events of each source that were left out.
     pub(super) left_out: BTreeMap<SourceId, u64>,
-}
-
-/// Numbers of the log folders there are.
-pub(super) fn present(files: &StoreFiles) -> Result<Vec<u32>, StoreError> {
-    let root = files.logs();
-    if files::length(&root)?.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut present = Vec::new();
-    for entry in fs::read_dir(&root).map_err(failed("listing", &root))? {
-        let name = entry.map_err(failed("listing", &root))?.file_name();
-        let number = name.to_str().and_then(|name| name.parse().ok());
-        let ours = number.filter(|&log| files.log(log).file_name() == Some(&*name));
-        present.extend(ours.filter(|&log| files.log(log).is_dir()));
-    }
-    present.sort_unstable();
-    Ok(present)
 }
 
 /// A part of a log on its way to the merge.
@@ -151,7 +133,10 @@ impl LogsOf<'_> {
     /// The logs that are there with where each begins, but for those that are leaving.
     fn found(&self) -> Result<BTreeMap<u32, (u64, Option<Lsn>)>, StoreError> {
         let mut found = BTreeMap::new();
-        for log in present(self.files)?.into_iter().filter(|log| !self.leaving.contains(log)) {
+        // Whoever else may write to them, and whatever lies beside them, they are read.
+        let (mut logs, _) = listed_logs(self.files)?;
+        logs.retain(|&log| !self.leaving.contains(&log) && self.files.log(log).is_dir());
+        for log in logs {
             if let Some(begins) = beginning(&self.files.log(log))? {
                 found.insert(log, begins);
             }

@@ -193,21 +193,3 @@ impl Finding {
         }
     }
 }
-
-/// Whether an error says that the store is wrong, rather than that it cannot be looked at.
-pub(super) fn is_finding(error: &StoreError) -> bool {
-    let of_layout = matches!(
-        error,
-        StoreError::Symlink { .. }
-            | StoreError::WrongKind { .. }
-            | StoreError::NotPrivate { .. }
-            | StoreError::Stranger { .. }
-            | StoreError::Schema { .. }
-            | StoreError::Numbers { .. }
-    );
-    let of_log = match error {
-        StoreError::Log { source, .. } => !matches!(source, RecoverError::Io(_)),
-        _ => false,
-    };
-    error.is_damage() || of_layout || of_log
-}
