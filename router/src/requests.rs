@@ -11,8 +11,8 @@ use ebbtide_shard::ledger::keep_best;
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::request::{Reply, Request, Rows};
 use ebbtide_shard::{
-    EntityHash, EntityId, Feature, PartitionKey, ShardDown, ShardPort, SignalId, SignalReading,
-    Timestamp, TopEntry,
+    EntityId, Feature, PartitionKey, ShardDown, ShardPort, SignalId, SignalReading, Timestamp,
+    TopEntry,
 };
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,8 +24,6 @@ pub struct RequestRouter {
     key: PartitionKey,
     lanes: Box<[Lane]>,
     bell: Arc<Doorbell>,
-    /// Those of the entities of the last matrix.
-    hashes: Vec<EntityHash>,
     /// How often to look for a reply before sleeping.
     looks_max: u32,
 }
@@ -64,7 +62,7 @@ impl RequestRouter {
             port.post(Mail::Requests(inbox))?;
             lanes.push(Lane { sender, open: false, positions: Vec::new(), spare: Rows::default() });
         }
-        Ok(Self { placement, key, lanes: lanes.into(), bell, hashes: Vec::new(), looks_max: 0 })
+        Ok(Self { placement, key, lanes: lanes.into(), bell, looks_max: 0 })
     }
 
     /// The same, for a thread of its own: it looks for a reply that often before it sleeps, since a
@@ -205,15 +203,14 @@ impl RequestRouter {
 
     /// Gives each shard its part of a matrix to fill.
     fn scatter(&mut self, entities: &[EntityId], columns: &Arc<[Feature]>) {
-        let Self { lanes, hashes, key, placement, .. } = self;
-        hashes.resize(entities.len(), EntityHash(0));
-        key.hash_all(entities, hashes);
+        let Self { lanes, key, placement, .. } = self;
         for lane in lanes.iter_mut() {
             lane.positions.clear();
             lane.spare.entities.clear();
             lane.spare.columns = Arc::clone(columns);
         }
-        for (position, (&entity, &hash)) in entities.iter().zip(&*hashes).enumerate() {
+        for (position, &entity) in entities.iter().enumerate() {
+            let hash = key.hash(entity);
             let lane = &mut lanes[placement.shard(hash)];
             lane.positions.push(position);
             lane.spare.entities.push((hash, entity));

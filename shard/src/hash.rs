@@ -6,9 +6,6 @@
 //! by golden vectors: a changed hash would lose data silently.
 //! Source: Aumasson, Bernstein, *SipHash: a fast short-input PRF*, INDOCRYPT 2012.
 
-#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
-
-use crate::wide::{self, Kernel};
 use crate::{EntityHash, EntityId};
 use siphasher::sip::SipHasher13;
 use siphasher::sip128;
@@ -18,8 +15,6 @@ use std::fmt;
 #[derive(Clone, Copy)]
 pub struct PartitionKey {
     hasher: SipHasher13,
-    /// The key again, as the two numbers it is.
-    halves: [u64; 2],
 }
 
 impl PartitionKey {
@@ -33,9 +28,7 @@ impl PartitionKey {
     /// ```
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Self {
-        let ([low, high], _) = bytes.as_chunks::<8>() else { unreachable!("16 bytes are two 8") };
-        let halves = [*low, *high].map(u64::from_le_bytes);
-        Self { hasher: SipHasher13::new_with_key(&bytes), halves }
+        Self { hasher: SipHasher13::new_with_key(&bytes) }
     }
 
     /// The hash of an entity in this store.
@@ -44,38 +37,6 @@ impl PartitionKey {
     pub fn hash(&self, entity: EntityId) -> EntityHash {
         let hash = self.hasher.hash(&entity.0.to_le_bytes());
         EntityHash((hash >> 32) as u32)
-    }
-
-    /// The hashes of many entities, in their order, as [`PartitionKey::hash`] gives them; several
-    /// at a time.
-    ///
-    /// # Panics
-    ///
-    /// If there is not one place for each entity.
-    pub fn hash_all(&self, entities: &[EntityId], hashes: &mut [EntityHash]) {
-        assert_eq!(entities.len(), hashes.len(), "a place for each hash");
-        wide::run(HashAll { key: self, entities, hashes });
-    }
-
-    /// The hashes of some entities side by side, so that a compiler makes vectors of them.
-    #[inline(always)]
-    fn hash_lanes(&self, entities: &[u64; LANES]) -> [EntityHash; LANES] {
-        let [k0, k1] = self.halves;
-        let mut v = [
-            [k0 ^ 0x736f_6d65_7073_6575; LANES],
-            [k1 ^ 0x646f_7261_6e64_6f6d; LANES],
-            [k0 ^ 0x6c79_6765_6e65_7261; LANES],
-            [k1 ^ 0x7465_6462_7974_6573; LANES],
-        ];
-        // The message is the eight bytes of the id; the last block says that it has eight.
-        for block in [*entities, [8 << 56; LANES]] {
-            v[3] = xor(v[3], block);
-            round(&mut v);
-            v[0] = xor(v[0], block);
-        }
-        v[2] = xor(v[2], [0xFF; LANES]);
-        (0..3).for_each(|_| round(&mut v));
-        xor(xor(v[0], v[1]), xor(v[2], v[3])).map(|hash| EntityHash((hash >> 32) as u32))
     }
 
     /// The key by which an event with an id is known again in this store: SipHash-1-3 of 128 bits
@@ -95,60 +56,6 @@ impl PartitionKey {
         event[9..].copy_from_slice(&id.to_le_bytes());
         sip128::SipHasher13::new_with_key(&self.hasher.key()).hash(&event).as_u128()
     }
-}
-
-/// Entities that are hashed side by side.
-const LANES: usize = 8;
-
-/// One word of the hash's state, for each entity.
-type Word = [u64; LANES];
-
-struct HashAll<'a> {
-    key: &'a PartitionKey,
-    entities: &'a [EntityId],
-    hashes: &'a mut [EntityHash],
-}
-
-impl Kernel for HashAll<'_> {
-    type Answer = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let (entities, rest) = self.entities.as_chunks::<LANES>();
-        let (hashes, rest_hashes) = self.hashes.as_chunks_mut::<LANES>();
-        for (entities, hashes) in entities.iter().zip(hashes) {
-            *hashes = self.key.hash_lanes(&entities.map(|entity| entity.0));
-        }
-        for (&entity, hash) in rest.iter().zip(rest_hashes) {
-            *hash = self.key.hash(entity);
-        }
-    }
-}
-
-#[inline(always)]
-fn xor(a: Word, b: Word) -> Word {
-    std::array::from_fn(|lane| a[lane] ^ b[lane])
-}
-
-#[inline(always)]
-fn add(a: Word, b: Word) -> Word {
-    std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
-}
-
-#[inline(always)]
-fn turn(a: Word, bits: u32) -> Word {
-    a.map(|word| word.rotate_left(bits))
-}
-
-/// One round of SipHash.
-#[inline(always)]
-fn round(v: &mut [Word; 4]) {
-    let [v0, v1, v2, v3] = *v;
-    let (v0, v2) = (add(v0, v1), add(v2, v3));
-    let (v1, v3) = (xor(turn(v1, 13), v0), xor(turn(v3, 16), v2));
-    let (v2, v0) = (add(v2, v1), add(turn(v0, 32), v3));
-    let (v1, v3) = (xor(turn(v1, 17), v2), xor(turn(v3, 21), v0));
-    *v = [v0, v1, turn(v2, 32), v3];
 }
 
 impl fmt::Debug for PartitionKey {
@@ -175,19 +82,6 @@ mod tests {
         ] {
             let hashes = (zeros.hash(EntityId(entity)).0, counting.hash(EntityId(entity)).0);
             assert_eq!(hashes, (under_zeros, under_counting), "entity {entity}");
-        }
-    }
-
-    #[test]
-    fn many_hashes_are_those_of_each() {
-        let key = PartitionKey::new(*b"a key of a store");
-        for count in [0, 1, 7, 8, 9, 203] {
-            let entities: Vec<EntityId> =
-                (0..count).map(|i: u64| EntityId(i.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
-            let mut hashes = vec![EntityHash(0); entities.len()];
-            key.hash_all(&entities, &mut hashes);
-            let each: Vec<_> = entities.iter().map(|&entity| key.hash(entity)).collect();
-            assert_eq!(hashes, each);
         }
     }
 

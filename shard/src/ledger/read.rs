@@ -92,11 +92,9 @@ impl SignalLedger {
         let candidates = self.tops[signal.index()][k].candidates();
         let mut top = Vec::with_capacity(candidates.len());
         for candidates in candidates.chunks(GROUP) {
-            let (mut hashes, mut places) = ([EntityHash(0); GROUP], [0; GROUP]);
-            let hashes = &mut hashes[..candidates.len()];
-            self.key.hash_all(candidates, hashes);
-            for (&hash, place) in hashes.iter().zip(&mut places) {
-                *place = self.states.start(hash, signal);
+            let mut places = [0; GROUP];
+            for (&entity, place) in candidates.iter().zip(&mut places) {
+                *place = self.states.start(self.key.hash(entity), signal);
                 self.states.fetch(*place);
             }
             for (&entity, &place) in candidates.iter().zip(&places) {
