@@ -29,7 +29,7 @@ use crate::scan::Window;
 use crate::segment::SegmentHeader;
 use crate::storage::{FileName, Storage};
 
-/// Numbers of spares beyond this one are no log's: counting up would end.
+/// Numbers of files from this one on are no log's: counting up would end.
 const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// How a log starts.
@@ -64,6 +64,15 @@ pub enum StartError {
     /// A step failed: mend its cause and open again. The log is as readable as before.
     #[error("the log cannot be made writable: {0}")]
     Io(#[source] IoFault),
+    /// The number of the last segment is so high that no log came there by counting.
+    #[error(
+        "log segment {segment} has a number that no log comes to, so none can follow it; restore \
+         the log from a backup, or salvage the store"
+    )]
+    Number {
+        /// The segment.
+        segment: u64,
+    },
 }
 
 impl From<IoFault> for StartError {
@@ -88,6 +97,10 @@ impl Replayed {
         options: StartOptions,
     ) -> Result<Started<S>, StartError> {
         options.log.check()?;
+        let last = self.segments.last().map_or(0, |segment| segment.header.id.seq);
+        if last >= NUMBER_MAX {
+            return Err(StartError::Number { segment: last });
+        }
         let mut upkeep = UpkeepLane::new(storage.clone());
         let mut commit = CommitLane::new(storage.clone());
         self.settle(storage).await?;

@@ -16,10 +16,10 @@ use ebbtide_wal::storage::FileName;
 use ebbtide_wal::storage::sim::SimDisk;
 use ebbtide_wal::{
     Batch, ChainHash, LogOptions, Lsn, RecoverError, RecoveryReport, ReplayOptions, ReplaySink,
-    SinkError, UnsealedSeen, ready, replay_with,
+    SinkError, StartError, UnsealedSeen, ready, replay_with,
 };
 
-use world::{Appended, Crash, IDENTITY, World, read_log};
+use world::{Appended, Crash, IDENTITY, NotOpen, World, read_log};
 
 const BLOCK: u64 = 4096;
 /// A header, room for four blocks of frames, and the seal.
@@ -244,6 +244,30 @@ fn a_file_under_another_name_or_of_another_log_is_foreign() {
     other.encode(&mut moved[..4096]);
     world.disk.put(one, &moved);
     assert_eq!(read(&world.disk).1.expect_err("of another shard").code(), "log-foreign");
+}
+
+#[test]
+fn a_segment_number_that_nothing_can_follow_is_refused() {
+    let block = |seq| {
+        let world = closed();
+        let first = world.disk.bytes(FileName::Segment(1));
+        let (mut header, _) = SegmentHeader::decode(&first).expect("whole");
+        header.id.seq = seq;
+        let mut file = vec![0; usize::try_from(header.bytes).expect("a small file")];
+        header.encode(&mut file[..4096]);
+        file
+    };
+    for seq in [u64::MAX - 1, u64::MAX / 2] {
+        let mut world = World::new(3, TINY);
+        world.disk.put(FileName::Segment(seq), &block(seq));
+        let refused = world.open(Lsn::NONE).expect_err("nothing can follow");
+        let NotOpen::Start(StartError::Number { segment }) = refused else { panic!("{refused:?}") };
+        assert_eq!(segment, seq);
+        assert!(world.disk.bytes(FileName::Segment(seq)) == block(seq), "nothing was changed");
+    }
+    let (mut world, seq) = (World::new(3, TINY), u64::MAX / 2 - 1);
+    world.disk.put(FileName::Segment(seq), &block(seq));
+    world.open(Lsn::NONE).expect("one can follow");
 }
 
 #[test]
