@@ -218,6 +218,13 @@ fn without_a_checkpoint_the_logs_and_a_schema_are_what_there_is() {
     gone(&home.store());
     salvage(&home.store(), &home.at("new"), &[]).failed(1, &["--schema FILE.toml", "schema"]);
     assert!(!home.at("new").exists());
+    // A database that does not open is told with its place once, and one advice.
+    fs::create_dir(home.store().join("checkpoint")).unwrap();
+    fs::write(home.store().join("checkpoint/version"), "no").unwrap();
+    let told = salvage(&home.store(), &home.at("new"), &[]);
+    told.failed(1, &["--schema FILE.toml"]);
+    assert_eq!(told.err.matches("/checkpoint").count(), 1, "{}", told.err);
+    assert!(!told.err.contains("backup"), "{}", told.err);
 
     fs::write(home.at("schema.toml"), stores::SCHEMA).unwrap();
     let schema = home.at("schema.toml");

@@ -34,7 +34,7 @@ use crate::store::whole::{Unsaved, Whole, Written};
 use crate::store::{StoreFiles, files, intake::Dealer, seal};
 use crate::{RecoveryProgress, StoreError};
 use ebbtide_shard::checkpoint::{
-    FORMAT_VERSION, MetaRecord, Opening, SourceRecord, Tag, read_meta,
+    FORMAT_VERSION, MetaRecord, Opening, SourceRecord, StorageErrorKind, Tag, read_meta,
 };
 use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::recovery::Recovering;
@@ -186,6 +186,10 @@ impl Checkpoint {
             return lost(&"it is not there");
         }
         let copy = match CheckpointCopy::open(files) {
+            // Whoever tells it says where.
+            Err(StoreError::Storage { source, .. }) if source.kind == StorageErrorKind::Damaged => {
+                return lost(&source.cause);
+            }
             Err(error) if error.is_damage() || error.is_unreadable() => return lost(&error),
             opened => opened?,
         };
@@ -282,12 +286,15 @@ impl Found<'_> {
     fn schema(&self) -> Result<(MetaRecord, Arc<Schema>, SignalNumbers), SalvageError> {
         let path = self.files.checkpoint();
         let lost = |why: String| SalvageError::NoSchema { path: path.clone(), why };
-        let (mut meta, why) = match &self.checkpoint {
-            Checkpoint::Open(open) => (open.1.clone(), String::new()),
-            Checkpoint::Lost { why } => (no_meta(), why.clone()),
+        let (mut meta, stored) = match &self.checkpoint {
+            Checkpoint::Open(open) => {
+                let stored = Schema::from_toml(&open.1.schema_toml);
+                (open.1.clone(), stored.map_err(|error| format!("it does not read: {error}")))
+            }
+            Checkpoint::Lost { why } => (no_meta(), Err(why.clone())),
         };
-        let stored = Schema::from_toml(&meta.schema_toml).ok();
-        let schema = stored.or_else(|| self.options.schema.clone()).ok_or_else(|| lost(why))?;
+        let given = |why| self.options.schema.clone().ok_or_else(|| lost(why));
+        let schema = stored.or_else(given)?;
         let numbers = SignalNumbers::assign(&meta.signal_names, &schema);
         let (numbers, names) =
             numbers.map_err(|source| StoreError::Numbers { path: path.clone(), source })?;

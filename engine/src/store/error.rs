@@ -136,7 +136,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The checkpoint's storage failed or does not open.
-    #[error("the checkpoint in {}: {source}", .path.display())]
+    #[error("{source}")]
     Storage {
         /// Its directory.
         path: PathBuf,
@@ -144,8 +144,7 @@ pub enum StoreError {
         source: StorageError,
     },
     /// The checkpoint is incomplete or damaged. Restore it from a backup, or salvage the store.
-    #[error("the checkpoint in {}: {source}; restore it from a backup, or salvage the store",
-        .path.display())]
+    #[error("{}", of_checkpoint(.path, .source))]
     Checkpoint {
         /// Its directory.
         path: PathBuf,
@@ -281,6 +280,17 @@ pub enum StoreError {
         /// Why not.
         why: String,
     },
+}
+
+/// The storage says by itself where it lies and what to do.
+fn of_checkpoint(path: &Path, source: &LoadError) -> String {
+    match source {
+        LoadError::Storage(error) => error.to_string(),
+        _ => format!(
+            "the checkpoint in {}: {source}; restore it from a backup, or salvage the store",
+            path.display()
+        ),
+    }
 }
 
 impl StoreError {
