@@ -130,15 +130,15 @@ impl<T: Copy> Blocks<T> {
     /// Bytes taken: those of a whole chunk as far as they were ever written to.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let taken = |chunk: &AVec<T, RuntimeAlign>| {
-            let all = chunk.capacity() * size_of::<T>();
-            if chunk.alignment() < HUGE_PAGE_BYTES {
-                return all;
-            }
-            (chunk.len() * size_of::<T>()).next_multiple_of(PAGE_BYTES).min(all)
+        let Some(last) = self.chunks.last() else { return 0 };
+        let full = (self.chunks.len() - 1) * Self::CHUNK_BLOCKS * size_of::<T>();
+        let room = last.capacity() * size_of::<T>();
+        let of_last = if last.alignment() < HUGE_PAGE_BYTES {
+            room
+        } else {
+            (last.len() * size_of::<T>()).next_multiple_of(PAGE_BYTES).min(room)
         };
-        self.chunks.iter().map(taken).sum::<usize>()
-            + self.chunks.capacity() * size_of::<AVec<T, RuntimeAlign>>()
+        full + of_last + self.chunks.capacity() * size_of::<AVec<T, RuntimeAlign>>()
     }
 }
 
