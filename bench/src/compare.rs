@@ -26,6 +26,7 @@ mod open_loop;
 mod ranking;
 mod reads;
 mod record;
+mod redis;
 mod reopening;
 mod report;
 mod stalls;
@@ -39,7 +40,7 @@ use crate::output;
 use criteria::Criterion;
 use machine::Machine;
 use measure::{Measured, Sides};
-use report::Row;
+use report::{Report, Row, Skipped};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -159,19 +160,33 @@ struct Run {
     /// Whether two threads can run at once.
     two_cores: bool,
     rows: Vec<Row>,
+    skipped: Vec<Skipped>,
     begun: Instant,
 }
 
 impl Run {
     fn new(effort: Effort, only: Vec<&'static str>, stores: Stores) -> Self {
         let (two_cores, stores) = (cores::all().len() > 1, Arc::new(stores));
-        Self { effort, only, stores, two_cores, rows: Vec::new(), begun: Instant::now() }
+        let (rows, skipped, begun) = (Vec::new(), Vec::new(), Instant::now());
+        Self { effort, only, stores, two_cores, rows, skipped, begun }
     }
 
     /// Whether any of these rows is to be measured, and can be.
     fn wants(&self, criteria: &[Criterion]) -> bool {
-        let asked = |key| self.only.is_empty() || self.only.contains(key);
-        criteria.iter().any(|row| asked(&row.key) && (self.two_cores || !row.needs_two_cores))
+        criteria.iter().any(|row| self.asks(row) && (self.two_cores || !row.needs_two_cores))
+    }
+
+    fn asks(&self, row: &Criterion) -> bool {
+        self.only.is_empty() || self.only.contains(&row.key)
+    }
+
+    /// Leaves a row out, if it is asked for, and says why.
+    fn skip(&mut self, criterion: Criterion, reason: String) {
+        if self.asks(&criterion) {
+            let skipped = Skipped { key: criterion.key, reason };
+            output::say(&skipped);
+            self.skipped.push(skipped);
+        }
     }
 
     /// Measures a row, if it is wanted: `turn` does both sides once and gives their two numbers.
@@ -218,6 +233,11 @@ impl Run {
     }
 
     fn scenes(&mut self) -> Result<(), Fault> {
+        if !self.two_cores {
+            for criterion in criteria::ALL.iter().filter(|row| row.needs_two_cores) {
+                self.skip(*criterion, "it needs two cores, and this process may use one".into());
+            }
+        }
         apply::rows(self)?;
         reads::rows(self)?;
         ranking::rows(self)?;
@@ -244,15 +264,13 @@ pub fn compare(args: &CompareArgs) -> Result<(), Fault> {
     let mut machine = Machine::look(stores.root());
     machine.entities = [effort.entities_cache, effort.entities_dram];
     let mut run = Run::new(effort, args.only.clone(), stores);
-    if !run.two_cores {
-        output::say("one core: the rows that need two are left out");
-    }
     run.scenes()?;
     machine.backend = run.stores.runtime();
+    let report = Report { rows: &run.rows, skipped: &run.skipped, machine: &machine };
     if let Some(path) = &args.json {
-        report::write_json(path, &run.rows, &machine)?;
+        report::write_json(path, &report)?;
     }
-    output::print("the table", &report::table(&run.rows, &machine))
+    output::print("the table", &report::table(&report))
 }
 
 #[cfg(test)]
@@ -283,16 +301,14 @@ mod tests {
         let machine = Machine::look(stores.root());
         let mut run = Run::new(effort, Vec::new(), stores);
         run.scenes().unwrap();
-        let keys: Vec<&str> = run.rows.iter().map(|row| row.key).collect();
+        let (rows, skipped) = (&run.rows, &run.skipped);
+        let measured = rows.iter().map(|row| row.key);
+        let keys: Vec<&str> = measured.chain(skipped.iter().map(|row| row.key)).collect();
+        assert_eq!(keys.len(), criteria::ALL.len(), "{keys:?}");
         for criterion in criteria::ALL {
-            assert_eq!(
-                run.wants(&[*criterion]),
-                keys.contains(&criterion.key),
-                "{}",
-                criterion.key
-            );
+            assert!(keys.contains(&criterion.key), "{}", criterion.key);
         }
-        let table = report::table(&run.rows, &machine);
+        let table = report::table(&Report { rows, skipped, machine: &machine });
         assert!(keys.iter().all(|key| table.contains(key)), "{table}");
     }
 }

@@ -73,6 +73,12 @@ impl From<crate::trace::TraceError> for Fault {
     }
 }
 
+impl From<crate::rivals::RedisError> for Fault {
+    fn from(error: crate::rivals::RedisError) -> Self {
+        Self::environment(format!("{error}; or leave the rows beside Redis out with --only"))
+    }
+}
+
 impl From<ebbtide::OpenError> for Fault {
     fn from(error: ebbtide::OpenError) -> Self {
         use ebbtide::OpenError as E;

@@ -7,9 +7,13 @@
 mod group_commit;
 mod plain_files;
 mod raw_device;
+mod redis;
 mod shared_map;
 
 pub use group_commit::{ENTRY_OVERHEAD_BYTES, GROUP_ENTRIES, GroupCommitLog};
 pub use plain_files::{PlainCheckpoint, files_below, read_and_hash};
 pub use raw_device::{RawDevice, Syncing, fill_random};
+pub use redis::{
+    Client, Keeping, RedisError, RedisEvent, RedisServer, RedisSignals, RedisState, Reply,
+};
 pub use shared_map::{Reading, SharedMap};

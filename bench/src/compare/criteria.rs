@@ -133,6 +133,10 @@ pub(super) const DURABLE_THROUGHPUT: Criterion =
     Criterion::at_least("durable_throughput", APPLY, 20.0)
         .of("recording, all of it durable, 1 M entities", "group commit of 100 events, bare device")
         .on_two_cores();
+/// The same beside another store of signals.
+pub(super) const DURABLE_VS_REDIS: Criterion = Criterion::at_least("durable_vs_redis", APPLY, 20.0)
+    .of("recording, all of it durable, 1 M entities", "Redis, script in Lua, synced every second")
+    .on_two_cores();
 /// The same beside the device.
 pub(super) const DURABLE_VS_DEVICE: Criterion =
     Criterion::at_least("durable_vs_device", BYTES, 0.7)
@@ -167,6 +171,9 @@ pub(super) const REPLAY: Criterion = Criterion::at_least("replay", RECORDS, 0.5)
 /// Reading a checkpoint back.
 pub(super) const RESTORE_VS_READ: Criterion = Criterion::at_least("restore_vs_read", RECORDS, 0.2)
     .of("records of the checkpoint, restored at opening", "reading and hashing the same files");
+/// The same beside another store.
+pub(super) const RESTORE: Criterion = Criterion::at_least("restore", RECORDS, 5.0)
+    .of("records of the checkpoint, restored at opening", "Redis, loading as many from a snapshot");
 /// Until the first answer.
 pub(super) const TIME_TO_READY: Criterion = Criterion::at_most("time_to_ready", "ms", 5.0)
     .of("opening that store, to the first answer", "reading and hashing all of its files");
@@ -201,6 +208,7 @@ pub(super) const ALL: &[Criterion] = &[
     HOT_KEY,
     IDLE_CPU,
     DURABLE_THROUGHPUT,
+    DURABLE_VS_REDIS,
     DURABLE_VS_DEVICE,
     LOG_VS_DEVICE,
     DURABLE_ACK_P50,
@@ -210,6 +218,7 @@ pub(super) const ALL: &[Criterion] = &[
     LOG_BYTES,
     REPLAY,
     RESTORE_VS_READ,
+    RESTORE,
     TIME_TO_READY,
     CHECKPOINT,
     CHECKPOINT_TAIL,

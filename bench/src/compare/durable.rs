@@ -5,14 +5,15 @@
 
 use super::criteria::{
     DURABLE_ACK_P50, DURABLE_OPEN_P50, DURABLE_OPEN_P99, DURABLE_THROUGHPUT, DURABLE_VS_DEVICE,
-    LOG_BYTES,
+    DURABLE_VS_REDIS, LOG_BYTES,
 };
 use super::device::{BestSize, block_writes, commit_groups, open_loop_writes};
 use super::measure::{Sides, millions, wall_seconds};
 use super::open_loop::{LatenciesUs, Schedule, offer_on_schedule};
+use super::redis::Recording;
 use super::stalls::Stalls;
 use super::stores::{Stores, failed, record_durably};
-use super::tables::{Decays, schema};
+use super::tables::{Decays, history_ns, schema};
 use super::workload::{START_NS, Stream};
 use super::{Run, cores, engines};
 use crate::fault::Fault;
@@ -34,7 +35,7 @@ const SPARES_BYTES: u64 = 32 << 20;
 ///
 /// If the engine does not run, or the file system does not.
 pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
-    let throughput = [DURABLE_THROUGHPUT, DURABLE_VS_DEVICE, LOG_BYTES];
+    let throughput = [DURABLE_THROUGHPUT, DURABLE_VS_REDIS, DURABLE_VS_DEVICE, LOG_BYTES];
     let latency = [DURABLE_ACK_P50, DURABLE_OPEN_P50, DURABLE_OPEN_P99];
     if !run.wants(&[&throughput[..], &latency].concat()) {
         return Ok(());
@@ -68,7 +69,8 @@ fn as_fast_as_it_goes(run: &mut Run, engine: &Engine) -> Result<(), Fault> {
         [many, few].map(|entities| Stream::new((entities, 0.0), START_NS, 12));
     let mut log = GroupCommitLog::new(device(run)?);
     let mut covered = 0;
-    run.row_of_turns(DURABLE_THROUGHPUT, turns, || {
+    let redis = Recording::start(run, (&mut many, &history_ns(START_NS)))?;
+    let mut recorded = || -> Result<(Vec<Event>, Sides), Fault> {
         let events = engines::unrouted(&many.take(count));
         let (ours, _) = durably((engine, &mut covered), &mut producer, &events)?;
         // The rival needs far more time for each event, and goes on evenly.
@@ -76,8 +78,17 @@ fn as_fast_as_it_goes(run: &mut Run, engine: &Engine) -> Result<(), Fault> {
         let groups = cores::on_last(|| commit_groups(&mut log, some)).map_err(&failed)?;
         let reference_best = millions(GROUP_ENTRIES, groups.least_seconds);
         let (ours, reference) = (millions(events.len(), ours), millions(some, groups.seconds));
-        Ok(Sides { ours, reference, reference_best, stall_us: None })
-    })?;
+        Ok((events, Sides { ours, reference, reference_best, stall_us: None }))
+    };
+    match redis {
+        None => run.row_of_turns(DURABLE_THROUGHPUT, turns, || Ok(recorded()?.1))?,
+        Some(mut redis) => {
+            run.rows_of_turns([DURABLE_THROUGHPUT, DURABLE_VS_REDIS], turns, || {
+                let (events, sides) = recorded()?;
+                Ok([sides, (sides.ours, redis.rate(&events)?).into()])
+            })?;
+        }
+    }
     if !run.wants(&[DURABLE_VS_DEVICE]) {
         return Ok(());
     }

@@ -2,12 +2,15 @@
 //!
 //! Files are read from the page cache on both sides, as after the end of a process.
 
-use super::criteria::{CHECKPOINT, CHECKPOINT_TAIL, REPLAY, RESTORE_VS_READ, TIME_TO_READY};
+use super::criteria::{
+    CHECKPOINT, CHECKPOINT_TAIL, REPLAY, RESTORE, RESTORE_VS_READ, TIME_TO_READY,
+};
 use super::measure::{Sides, wall_seconds};
 use super::open_loop::{Schedule, offer_on_schedule};
+use super::redis::Snapshot;
 use super::stalls::Stalls;
 use super::stores::{failed, record_durably};
-use super::tables::{Decays, schema};
+use super::tables::{Decays, history_ns, schema};
 use super::workload::{START_NS, Stream, VIEW, one_each};
 use super::{Run, cores, engines};
 use crate::fault::Fault;
@@ -32,7 +35,7 @@ const EVENTS_PER_RECORD: usize = 2;
 ///
 /// If the engine does not run, or the file system does not.
 pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
-    let reopening = [REPLAY, RESTORE_VS_READ, TIME_TO_READY];
+    let reopening = [REPLAY, RESTORE_VS_READ, TIME_TO_READY, RESTORE];
     let checkpoints = [CHECKPOINT, CHECKPOINT_TAIL];
     if !run.wants(&[&reopening[..], &checkpoints].concat()) {
         return Ok(());
@@ -57,7 +60,13 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
         }
         engines::close(&engine)
     })?;
-    if run.wants(&reopening) { reopen(run, &folder, pairs) } else { Ok(()) }
+    if !run.wants(&reopening) {
+        return Ok(());
+    }
+    let rounds = (1..=all.rounds).map(|round| START_NS + round * ROUND_NS);
+    let events_ns: Vec<u64> = history_ns(START_NS).into_iter().chain(rounds).collect();
+    let snapshot = Snapshot::take(run, pairs, &events_ns)?;
+    reopen(run, (&folder, pairs), snapshot.as_ref())
 }
 
 /// A producer that changes every pair.
@@ -147,10 +156,13 @@ fn tail(run: &mut Run, engine: &Engine, all: &mut Everyone) -> Result<(), Fault>
 
 /// Opens the same store again and again. Closing takes no checkpoint, so each opening finds the
 /// same records and the same events.
-fn reopen(run: &mut Run, folder: &Path, pairs: u64) -> Result<(), Fault> {
+fn reopen(
+    run: &mut Run,
+    (folder, pairs): (&Path, u64),
+    snapshot: Option<&Snapshot>,
+) -> Result<(), Fault> {
     let (stores, schema) = (Arc::clone(&run.stores), schema(Decays::Three)?);
-    let criteria = [REPLAY, RESTORE_VS_READ, TIME_TO_READY];
-    run.rows_of_turns(criteria, run.effort.turns_stored, || {
+    let opening = || {
         let begun = Instant::now();
         let engine = stores.open(folder, Arc::clone(&schema))?;
         let found = engine.reader()?.read(EntityId(pairs / 2), VIEW, Timestamp::MAX);
@@ -164,14 +176,19 @@ fn reopen(run: &mut Run, folder: &Path, pairs: u64) -> Result<(), Fault> {
         let (log, checkpoint) = (read(&folder.join("log"))?, read(&folder.join("checkpoint"))?);
         let rate = |count: u64, seconds| count as f64 / seconds / 1e6;
         let (replay, restore) = (report.replay_duration, report.restore_duration);
+        let restored = rate(report.records_restored, restore.as_secs_f64());
         Ok([
             (rate(report.events_read, replay.as_secs_f64()), rate(report.events_read, log)),
-            (
-                rate(report.records_restored, restore.as_secs_f64()),
-                rate(report.records_restored, checkpoint),
-            ),
+            (restored, rate(report.records_restored, checkpoint)),
             (ready * 1e3, (log + checkpoint) * 1e3),
         ])
+    };
+    let (criteria, turns) = ([REPLAY, RESTORE_VS_READ, TIME_TO_READY], run.effort.turns_stored);
+    let Some(snapshot) = snapshot else { return run.rows_of_turns(criteria, turns, opening) };
+    let [replay, restore_vs_read, ready] = criteria;
+    run.rows_of_turns([replay, restore_vs_read, RESTORE, ready], turns, || {
+        let [replay, restored, ready] = opening()?;
+        Ok([replay, restored, (restored.0, snapshot.load()?), ready])
     })
 }
 

@@ -35,6 +35,32 @@ pub(super) struct Row {
     against: &'static str,
 }
 
+/// A row that was asked for and could not be measured here.
+#[derive(Debug, Serialize)]
+pub(super) struct Skipped {
+    /// Its name.
+    pub(super) key: &'static str,
+    /// Why.
+    pub(super) reason: String,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<20}skipped: {}", self.key, self.reason)
+    }
+}
+
+/// All that a comparison tells.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'r> {
+    /// What was measured.
+    pub(super) rows: &'r [Row],
+    /// What was not.
+    pub(super) skipped: &'r [Skipped],
+    /// Where.
+    pub(super) machine: &'r Machine,
+}
+
 impl Row {
     /// The row of `criterion` with what was measured.
     pub(super) fn new(criterion: Criterion, measured: &Measured) -> Self {
@@ -94,7 +120,8 @@ fn short(number: f64) -> String {
 }
 
 /// Every row with its bar, what it means, and where it was measured.
-pub(super) fn table(rows: &[Row], machine: &Machine) -> String {
+pub(super) fn table(report: &Report<'_>) -> String {
+    let &Report { rows, skipped, machine } = report;
     let (ours, reference, unit, ratio, spread) = ("ours", "reference", "unit", "ratio", "spread");
     let mut text = format!(
         "{:<20}{ours:>9} {reference:>10}  {unit:<15}{ratio:>8}  {spread:<17}{:<9}met or not\n",
@@ -104,6 +131,9 @@ pub(super) fn table(rows: &[Row], machine: &Machine) -> String {
     let mut rows: Vec<&Row> = rows.iter().collect();
     rows.sort_by_key(place);
     for row in &rows {
+        let _infallible = writeln!(text, "{row}");
+    }
+    for row in skipped {
         let _infallible = writeln!(text, "{row}");
     }
     text.push('\n');
@@ -120,14 +150,8 @@ pub(super) fn table(rows: &[Row], machine: &Machine) -> String {
 /// # Errors
 ///
 /// If the file cannot be written.
-pub(super) fn write_json(path: &Path, rows: &[Row], machine: &Machine) -> Result<(), Fault> {
-    #[derive(Serialize)]
-    struct Report<'r> {
-        rows: &'r [Row],
-        machine: &'r Machine,
-    }
-    let mut json =
-        serde_json::to_string_pretty(&Report { rows, machine }).map_err(Fault::environment)?;
+pub(super) fn write_json(path: &Path, report: &Report<'_>) -> Result<(), Fault> {
+    let mut json = serde_json::to_string_pretty(report).map_err(Fault::environment)?;
     json.push('\n');
     fs::write(path, json)
         .map_err(|error| Fault::environment(format!("cannot write {}: {error}", path.display())))

@@ -61,8 +61,12 @@ pub(super) fn ledgers(count: usize, decays: Decays) -> Result<Vec<SignalLedger>,
 
 /// The history of `entities` entities, oldest first, as batches; it ends at `end_ns`.
 pub(super) fn history(entities: u64, end_ns: u64) -> impl Iterator<Item = Vec<RoutedEvent>> {
-    let times = (1..=HISTORY).rev().map(move |ago| end_ns - ago * HISTORY_STEP_NS);
-    times.flat_map(move |time_ns| batches(one_each(entities, time_ns)))
+    history_ns(end_ns).into_iter().flat_map(move |time_ns| batches(one_each(entities, time_ns)))
+}
+
+/// When each entity had its events in a history that ends at `end_ns`, oldest first.
+pub(super) fn history_ns(end_ns: u64) -> Vec<u64> {
+    (1..=HISTORY).rev().map(|ago| end_ns - ago * HISTORY_STEP_NS).collect()
 }
 
 /// Events in batches as large as a shard's.
