@@ -11,16 +11,19 @@
 //! * [`synthetic`] makes up events from a seed: the same text always gives the same events;
 //! * [`rivals`] holds the designs that Ebbtide is compared with, each built as well as we can;
 //! * [`mod@replay`] sends a trace through an engine and checks every answer; [`mod@compare`]
-//!   measures Ebbtide beside its rivals.
+//!   measures Ebbtide beside its rivals;
+//! * [`stages`] are the steps of the way, each by itself; [`mod@count`] counts their instructions.
 //!
 //! No event takes its time from a clock: it is a field. Clocks only measure.
 
 pub mod compare;
+pub mod count;
 pub mod fault;
 mod interrupt;
 pub mod limits;
 mod output;
 pub mod replay;
 pub mod rivals;
+pub mod stages;
 pub mod synthetic;
 pub mod trace;

@@ -33,6 +33,9 @@ pub const HALF_LIVES_MAX: usize = 3;
 pub const MINUTES: usize = 60;
 /// Buckets of one hour: the 24 h and 7 d windows.
 pub const HOURS: usize = 168;
+/// Percent by which a stage may take more instructions than is committed. More is a decision, and
+/// less is noise of other versions of the C library.
+pub const COUNT_GROWTH_PERCENT_MAX: f64 = 5.0;
 
 const _: () = {
     // A whole line always fits in a block, with the start of the next one behind it.

@@ -1,8 +1,9 @@
-//! The harness's command line: `replay` and `compare`.
+//! The harness's command line: `replay`, `compare` and `count`.
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use ebbtide_bench::compare::{CompareArgs, compare};
+use ebbtide_bench::count::{CountArgs, count};
 use ebbtide_bench::fault::{Fault, Kind};
 use ebbtide_bench::replay::{ReplayArgs, replay};
 use std::io::Write as _;
@@ -14,12 +15,14 @@ use std::process::ExitCode;
 enum Command {
     Replay(ReplayArgs),
     Compare(CompareArgs),
+    Count(CountArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Command::try_parse() {
         Ok(Command::Replay(args)) => replay(&args),
         Ok(Command::Compare(args)) => compare(&args),
+        Ok(Command::Count(args)) => count(&args),
         Err(error) if is_help(error.kind()) => error.exit(),
         Err(error) => Err(Fault::input(one_line(&error.render().to_string()))),
     };

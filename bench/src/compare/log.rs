@@ -38,7 +38,7 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
     Ok(())
 }
 
-fn started<S: Storage>(storage: &S) -> Result<Started<S>, Fault> {
+pub(crate) fn started<S: Storage>(storage: &S) -> Result<Started<S>, Fault> {
     let identity = LogIdentity { store: StoreId([7; 16]), shard: 0 };
     let read = ready(replay(storage, identity, ReplayOptions::default(), |_| Ok(())));
     let (log, seed) = (LogOptions::default(), [7; 32]);
@@ -48,7 +48,7 @@ fn started<S: Storage>(storage: &S) -> Result<Started<S>, Fault> {
 }
 
 /// Puts events in batches as a turn does, and makes room whenever the log has none.
-fn append(
+pub(crate) fn append(
     log: &mut Log,
     events: &[RoutedEvent],
     mut make_room: impl FnMut(&mut Log, usize) -> Result<(), Fault>,
@@ -104,7 +104,7 @@ fn record(event: &RoutedEvent) -> Vec<u8> {
 }
 
 /// Answers all that a log asks for with success, and does nothing.
-fn take_all(log: &mut Log) {
+pub(crate) fn take_all(log: &mut Log) {
     while let Some(request) = log.next_commit() {
         log.commit_done(match request {
             CommitIo::Write { buffer, range, .. } => {

@@ -10,16 +10,16 @@ use super::workload::{CANDIDATES, Candidates, START_NS, VIEW};
 use super::{Run, cores, engines};
 use crate::fault::Fault;
 use crate::rivals::SharedMap;
-use ebbtide::{Engine, EntityId, Idle, Plan, Reader, Timestamp};
+use ebbtide::{Engine, EntityId, Idle, Plan, Reader, Schema, Timestamp};
 use std::hint::black_box;
 use std::time::Instant;
 
 /// When everything is read: in the minute after the last event.
 const NOW_NS: u64 = START_NS + 60_000_000_000;
 /// Places of a ranking.
-const PLACES: usize = 20;
+pub(crate) const PLACES: usize = 20;
 /// What each column of the plan counts for in a ranking.
-const WEIGHTS: [f64; 4] = [1.0, 0.5, 0.25, 0.125];
+pub(crate) const WEIGHTS: [f64; 4] = [1.0, 0.5, 0.25, 0.125];
 /// Single reads in a turn, for each read of 200 in one.
 const HOPS_PER_READ: usize = 20;
 
@@ -46,8 +46,8 @@ fn engine(entities: u64) -> Result<Engine, Fault> {
 }
 
 /// One score and three windows.
-fn plan(engine: &Engine) -> Result<Plan, Fault> {
-    let score = Plan::over(engine.schema()).score("view", "1h");
+pub(crate) fn plan(schema: &Schema) -> Result<Plan, Fault> {
+    let score = Plan::over(schema).score("view", "1h");
     let windows = ["1h", "24h", "7d"];
     let plan = windows.iter().try_fold(score.map_err(Fault::input)?, |plan, window| {
         plan.count("view", window).map_err(Fault::input)
@@ -62,7 +62,7 @@ fn read_many(run: &mut Run, criterion: Criterion, entities: u64) -> Result<(), F
     let map = shared_map(entities, Decays::One);
     history(entities, START_NS).for_each(|batch| record(&map, &batch));
     let engine = engine(entities)?;
-    let (plan, mut reader) = (plan(&engine)?, engine.reader()?);
+    let (plan, mut reader) = (plan(engine.schema())?, engine.reader()?);
     let mut candidates = Candidates::of(entities, 9);
     let reads = run.effort.reads;
     cores::on_first(|| {
@@ -95,7 +95,7 @@ fn read_sets(reader: &mut Reader, sets: &[Vec<EntityId>], plan: &Plan) -> Result
 
 fn rank(run: &mut Run, entities: u64) -> Result<(), Fault> {
     let engine = engine(entities)?;
-    let (plan, mut reader) = (plan(&engine)?, engine.reader()?);
+    let (plan, mut reader) = (plan(engine.schema())?, engine.reader()?);
     let mut candidates = Candidates::of(entities, 10);
     let reads = run.effort.reads;
     cores::on_first(|| {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The key of every ledger here: fixed, so that a run can be repeated.
-pub(super) const KEY: [u8; 16] = *b"compare's ledger";
+pub(crate) const KEY: [u8; 16] = *b"compare's ledger";
 /// Events each entity has had before a row begins.
 const HISTORY: u64 = 2;
 /// Time between those.
@@ -23,7 +23,7 @@ const HOURS: [Duration; 3] =
 
 /// How many of the usual three half-lives a schema has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decays {
+pub(crate) enum Decays {
     /// Only the first: for reads that ask one score, so that the rival computes no more than is
     /// asked.
     One,
@@ -42,7 +42,7 @@ impl Decays {
 /// # Errors
 ///
 /// Never: the schema is ours.
-pub(super) fn schema(decays: Decays) -> Result<Arc<Schema>, Fault> {
+pub(crate) fn schema(decays: Decays) -> Result<Arc<Schema>, Fault> {
     let schema = Schema::builder()
         .signal("view", |s| s.half_lives(decays.half_lives().iter().copied()).windows(HOURS));
     schema.build().map(Arc::new).map_err(Fault::input)
@@ -53,14 +53,14 @@ pub(super) fn schema(decays: Decays) -> Result<Arc<Schema>, Fault> {
 /// # Errors
 ///
 /// Never: see [`schema`].
-pub(super) fn ledgers(count: usize, decays: Decays) -> Result<Vec<SignalLedger>, Fault> {
+pub(crate) fn ledgers(count: usize, decays: Decays) -> Result<Vec<SignalLedger>, Fault> {
     let (schema, key, part) = (schema(decays)?, PartitionKey::new(KEY), PARTITIONS / count);
     let ledger = |n: usize| SignalLedger::new(Arc::clone(&schema), key, n * part..(n + 1) * part);
     Ok((0..count).map(ledger).collect())
 }
 
 /// The history of `entities` entities, oldest first, as batches; it ends at `end_ns`.
-pub(super) fn history(entities: u64, end_ns: u64) -> impl Iterator<Item = Vec<RoutedEvent>> {
+pub(crate) fn history(entities: u64, end_ns: u64) -> impl Iterator<Item = Vec<RoutedEvent>> {
     history_ns(end_ns).into_iter().flat_map(move |time_ns| batches(one_each(entities, time_ns)))
 }
 
@@ -70,7 +70,7 @@ pub(super) fn history_ns(end_ns: u64) -> Vec<u64> {
 }
 
 /// Events in batches as large as a shard's.
-pub(super) fn batches(
+pub(crate) fn batches(
     mut events: impl Iterator<Item = RoutedEvent>,
 ) -> impl Iterator<Item = Vec<RoutedEvent>> {
     std::iter::from_fn(move || {
@@ -142,7 +142,7 @@ impl Tables {
 }
 
 /// Applies events in batches as large as a shard's.
-pub(super) fn apply_batches(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
+pub(crate) fn apply_batches(ledger: &mut SignalLedger, events: &[RoutedEvent]) {
     events.chunks(BATCH_EVENTS_MAX).for_each(|batch| ledger.apply_batch(batch));
 }
 

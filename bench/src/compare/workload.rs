@@ -5,22 +5,22 @@ use crate::synthetic::{Spec, Synthetic};
 use ebbtide_shard::{EntityId, PartitionKey, RoutedEvent, SignalId, Timestamp};
 
 /// The one signal type of every comparison but that of the real trace.
-pub(super) const VIEW: SignalId = SignalId(0);
+pub(crate) const VIEW: SignalId = SignalId(0);
 /// When the first events happen: 2024-01-01, as in any synthetic trace.
-pub(super) const START_NS: u64 = 1_704_067_200_000_000_000;
+pub(crate) const START_NS: u64 = 1_704_067_200_000_000_000;
 /// Candidates of one read.
-pub(super) const CANDIDATES: usize = 200;
+pub(crate) const CANDIDATES: usize = 200;
 
 /// An endless stream of events: 10,000 a second in their own time, two in a hundred late by up to
 /// an hour. It never repeats itself, so no event is late because an earlier turn has seen its time.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     events: Synthetic,
     key: PartitionKey,
 }
 
 impl Stream {
     /// Events of `entities` entities from `start_ns` on, uniform for a `zipf` of zero.
-    pub(super) fn new((entities, zipf): (u64, f64), start_ns: u64, seed: u64) -> Self {
+    pub(crate) fn new((entities, zipf): (u64, f64), start_ns: u64, seed: u64) -> Self {
         let spec = Spec {
             events: u64::MAX,
             entities,
@@ -39,7 +39,7 @@ impl Stream {
     }
 
     /// The next `count` events, routed.
-    pub(super) fn take(&mut self, count: usize) -> Vec<RoutedEvent> {
+    pub(crate) fn take(&mut self, count: usize) -> Vec<RoutedEvent> {
         let key = &self.key;
         let routed = self.events.by_ref().take(count).map(|event| {
             let (entity, time) = (EntityId(event.entity), Timestamp(event.time_ns));
@@ -50,7 +50,7 @@ impl Stream {
 }
 
 /// Each of `entities` once, at `time_ns`.
-pub(super) fn one_each(entities: u64, time_ns: u64) -> impl Iterator<Item = RoutedEvent> {
+pub(crate) fn one_each(entities: u64, time_ns: u64) -> impl Iterator<Item = RoutedEvent> {
     let key = PartitionKey::new(KEY);
     (0..entities).map(EntityId).map(move |entity| {
         let (time, hash) = (Timestamp(time_ns), key.hash(entity));
@@ -59,16 +59,16 @@ pub(super) fn one_each(entities: u64, time_ns: u64) -> impl Iterator<Item = Rout
 }
 
 /// Sets of candidates for reads, each candidate any of the entities.
-pub(super) struct Candidates(Stream);
+pub(crate) struct Candidates(Stream);
 
 impl Candidates {
     /// Candidates among `entities`.
-    pub(super) fn of(entities: u64, seed: u64) -> Self {
+    pub(crate) fn of(entities: u64, seed: u64) -> Self {
         Self(Stream::new((entities, 0.0), START_NS, seed))
     }
 
     /// The next `sets` sets.
-    pub(super) fn take(&mut self, sets: usize) -> Vec<Vec<EntityId>> {
+    pub(crate) fn take(&mut self, sets: usize) -> Vec<Vec<EntityId>> {
         let set = |_| self.0.take(CANDIDATES).iter().map(|event| event.entity).collect();
         (0..sets).map(set).collect()
     }

@@ -16,7 +16,7 @@ use std::{env, fs, io};
 
 /// Time for one example; they show an interface, they measure nothing.
 const EXAMPLE_LIMIT: Duration = Duration::from_mins(2);
-/// Time for all loom models, and for each of the two replays.
+/// Time for all loom models, for each of the two replays, and for all counts.
 const LONG_RUN_LIMIT: Duration = Duration::from_mins(10);
 /// Exit code by which our programs say that the machine lacks what they need.
 const ENVIRONMENT_LACKS: i32 = 3;
@@ -54,6 +54,7 @@ const STEPS: &[Step] = &[
     Step { name: "examples", about: "every example builds, runs and ends well", run: examples },
     Step { name: "deny", about: "licences, sources and bans of the dependencies", run: deny },
     Step { name: "replay", about: "the real trace and a synthetic one, verified", run: replay },
+    Step { name: "count", about: "no stage takes more instructions than committed", run: count },
 ];
 
 fn main() -> ExitCode {
@@ -229,8 +230,13 @@ fn deny(root: &Path) -> io::Result<Outcome> {
     passes(Call::cargo(root, &["deny", "check", "bans", "licenses", "sources"]))
 }
 
+/// Apart from running it, which has a limit of time.
+fn build_harness(root: &Path) -> io::Result<Outcome> {
+    passes(Call::cargo(root, &["build", "--release", "-p", "ebbtide-bench"]))
+}
+
 fn replay(root: &Path) -> io::Result<Outcome> {
-    let built = passes(Call::cargo(root, &["build", "--release", "-p", "ebbtide-bench"]))?;
+    let built = build_harness(root)?;
     if !matches!(built, Outcome::Passed) {
         return Ok(built);
     }
@@ -243,6 +249,27 @@ fn replay(root: &Path) -> io::Result<Outcome> {
         return Ok(real);
     }
     run(&["--synthetic", SYNTHETIC, "--backend", "threads"])
+}
+
+fn count(root: &Path) -> io::Result<Outcome> {
+    let version = Call::new(OsStr::new("valgrind"), root, "valgrind", &["--version"]).capture();
+    if version.is_err() {
+        let reason = "valgrind is not installed; `apt-get install valgrind`";
+        return Ok(Outcome::Skipped(reason.to_owned()));
+    }
+    let built = build_harness(root)?;
+    if !matches!(built, Outcome::Passed) {
+        return Ok(built);
+    }
+    let call = Call::cargo(root, &["run", "--release", "-p", "ebbtide-bench", "--", "count"]);
+    let line = call.to_string();
+    Ok(match call.at_most(LONG_RUN_LIMIT).run()? {
+        Ended::Code(0) => Outcome::Passed,
+        Ended::Code(ENVIRONMENT_LACKS) => {
+            Outcome::Skipped("nothing can be counted here, as it says above".to_owned())
+        }
+        ended => Outcome::Failed(format!("{line}: {ended}")),
+    })
 }
 
 fn passes(call: Call) -> io::Result<Outcome> {
