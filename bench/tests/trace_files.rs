@@ -122,12 +122,12 @@ fn quoted_headers_ids_and_byte_order_marks_are_fine() {
 }
 
 #[test]
-fn a_missing_file_is_bad_input_and_a_folder_is_not() {
+fn a_missing_file_and_a_folder_are_bad_input() {
     let missing = TraceReader::open(Path::new("/nowhere.csv"), &SIGNALS).err().unwrap();
     assert!(missing.is_bad_input() && missing.to_string().contains("/nowhere.csv"), "{missing}");
     let folder = tempfile::tempdir().unwrap();
     let error = TraceReader::open(folder.path(), &SIGNALS).err().unwrap();
-    assert!(matches!(error, TraceError::Open { .. }) && !error.is_bad_input(), "{error}");
+    assert!(matches!(error, TraceError::Open { .. }) && error.is_bad_input(), "{error}");
 }
 
 #[test]
