@@ -17,6 +17,7 @@ mod log;
 use crate::compare::tables::{Decays, apply_batches, batches, history, ledgers};
 use crate::compare::workload::{START_NS, Stream, one_each};
 use ebbtide_shard::limits::EVENT_RING_SLOTS;
+use ebbtide_shard::wide::{Width, width};
 use ebbtide_shard::{RoutedEvent, SignalLedger, Timestamp};
 
 /// Entities that a ledger knows from its history.
@@ -59,25 +60,14 @@ pub fn all() -> impl Iterator<Item = &'static Stage> {
     [entry::STAGES, log::STAGES, ledger::STAGES, checkpoint::STAGES].into_iter().flatten()
 }
 
-/// Which of the ways through `ebbtide-shard` and BLAKE3 this processor lets them take.
+/// Which of the ways through `ebbtide-shard` this processor lets it take.
 #[must_use]
 pub fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        let has_wide = is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
-        let has_widest = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        return match (has_wide, has_widest) {
-            (true, true) => "x86_64 with AVX-512",
-            (true, false) => "x86_64 with AVX2",
-            (false, _) => "x86_64 with AVX2 and without BMI2",
-        };
+    match width() {
+        Width::Widest => "x86_64 with AVX-512",
+        Width::Wide => "x86_64 with AVX2",
+        Width::Plain => std::env::consts::ARCH,
     }
-    std::env::consts::ARCH
 }
 
 /// Rounds over a state.

@@ -46,7 +46,7 @@ pub mod shard;
 pub mod signal;
 pub mod source;
 pub mod watermark;
-mod wide;
+pub mod wide;
 
 pub use event::{
     EntityHash, EntityId, Event, EventId, RoutedEvent, SignalId, Timestamp, WeightError,

@@ -4,6 +4,36 @@
 //! done for several numbers at once. Why: programs are built for the oldest processor they may
 //! meet, which counts bits and shifts wide numbers in twenty instructions where one would do.
 
+/// How much of the processor kernels use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// What every processor of its kind has.
+    Plain,
+    /// x86-64 with AVX2, BMI and bit counts.
+    Wide,
+    /// The same with AVX-512 for vectors of any length.
+    Widest,
+}
+
+/// How much of this processor kernels use.
+#[inline]
+#[must_use]
+pub fn width() -> Width {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("popcnt")
+    {
+        let has_widest = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        return if has_widest { Width::Widest } else { Width::Wide };
+    }
+    Width::Plain
+}
+
 /// A piece of work worth compiling more than once. What it calls must be inlined into it.
 pub(crate) trait Kernel {
     /// What it gives.
@@ -31,22 +61,13 @@ pub(crate) fn run<K: Kernel>(kernel: K) -> K::Answer {
         fn wide<K: Kernel>(kernel: K) -> K::Answer {
             kernel.run()
         }
-        let has_wide = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
-        let has_widest = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        if has_wide && has_widest {
-            // SAFETY: needs a processor with the instructions named. Holds because each was asked
-            // for just now. Test: `kernels_give_the_same_bits_everywhere`.
-            return unsafe { widest(kernel) };
-        }
-        if has_wide {
+        match width() {
+            // SAFETY: needs a processor with the instructions named. Holds because `width` says so
+            // only where it has each. Test: `kernels_give_the_same_bits_everywhere`.
+            Width::Widest => return unsafe { widest(kernel) },
             // SAFETY: as above.
-            return unsafe { wide(kernel) };
+            Width::Wide => return unsafe { wide(kernel) },
+            Width::Plain => {}
         }
     }
     kernel.run()
