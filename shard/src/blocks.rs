@@ -7,28 +7,33 @@
 //! Promises: a block never moves once they take more than [`SMALL_CHUNK_BYTES`], so growth never
 //! copies much; runs of blocks that begin at a multiple of their length lie side by side. Why huge
 //! pages: with pages of 4 KiB, finding the page of a line costs as much as fetching the line once
-//! a ledger has millions of pairs. Where the kernel gives none, all works as well, slower. Why only
-//! for what is full: the kernel's own thread then joins the pages, while the first touch of a page
-//! that is huge from the beginning clears 2 MiB at once, and on a virtual machine fetches them from
-//! the host too, 20 ms in one batch.
+//! a ledger has millions of pairs. Where the kernel gives none, all works as well, slower. Why
+//! ahead, on a thread that ends with it: the first touch of a huge page clears 2 MiB at once, and
+//! on a virtual machine fetches them from the host too, 20 ms in the middle of a batch. A chunk
+//! that is needed before it is ready begins with small pages, for the kernel to join.
 
 use crate::limits::{CHUNK_BYTES, HUGE_PAGE_BYTES, PAGE_BYTES, SMALL_CHUNK_BYTES};
 use aligned_vec::{AVec, RuntimeAlign};
+use rustix::mm::{Advice, madvise};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::thread::{self, JoinHandle};
 
 /// Blocks, named by index.
 #[derive(Debug)]
 pub struct Blocks<T> {
     /// All are full but the last; all have room for a whole chunk but the first, while it is small.
     chunks: Vec<AVec<T, RuntimeAlign>>,
+    /// The next one, or the thread that gets its memory.
+    next: Option<JoinHandle<AVec<T, RuntimeAlign>>>,
 }
 
 impl<T> Default for Blocks<T> {
     fn default() -> Self {
-        Self { chunks: Vec::new() }
+        Self { chunks: Vec::new(), next: None }
     }
 }
 
-impl<T: Copy> Blocks<T> {
+impl<T: Copy + Send + 'static> Blocks<T> {
     const CHUNK_BITS: u32 = (CHUNK_BYTES / size_of::<T>()).ilog2();
     const CHUNK_BLOCKS: usize = 1 << Self::CHUNK_BITS;
 
@@ -54,8 +59,9 @@ impl<T: Copy> Blocks<T> {
     pub fn extend(&mut self, count: usize, block: T) {
         if self.chunks.last().is_none_or(|last| last.len() == Self::CHUNK_BLOCKS) {
             let first = self.chunks.is_empty() && count * size_of::<T>() <= SMALL_CHUNK_BYTES;
+            let chunk = if first { AVec::new(align_of::<T>()) } else { self.take_next() };
             self.chunks.reserve_exact(1);
-            self.chunks.push(if first { AVec::new(align_of::<T>()) } else { Self::whole_chunk() });
+            self.chunks.push(chunk);
         }
         let only = self.chunks.len() == 1;
         if let Some(last) = self.chunks.last_mut() {
@@ -69,9 +75,31 @@ impl<T: Copy> Blocks<T> {
             if len * size_of::<T>() / HUGE_PAGE_BYTES > before
                 && last.alignment() == HUGE_PAGE_BYTES
             {
-                ask_for_huge_pages(last);
+                ask_for_huge_pages(last, len);
+            }
+            if self.next.is_none() && len >= Self::CHUNK_BLOCKS / 2 {
+                self.next = thread::Builder::new().spawn(Self::chunk_in_memory).ok();
             }
         }
+    }
+
+    /// The chunk that was made ahead, if it is ready; otherwise one whose pages come as they are
+    /// touched.
+    fn take_next(&mut self) -> AVec<T, RuntimeAlign> {
+        let ready = self.next.take_if(|next| next.is_finished());
+        ready.and_then(|next| next.join().ok()).unwrap_or_else(Self::whole_chunk)
+    }
+
+    /// An empty chunk that has its memory already, in huge pages where there are any.
+    fn chunk_in_memory() -> AVec<T, RuntimeAlign> {
+        // Not on the core of the shard whose thread began this one. A refusal costs it some time.
+        let mut all = CpuSet::new();
+        (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+        let _refused = sched_setaffinity(None, &all);
+        let mut chunk = Self::whole_chunk();
+        ask_for_huge_pages(&mut chunk, Self::CHUNK_BLOCKS);
+        ask_for_memory(&mut chunk);
+        chunk
     }
 
     /// The only chunk, with room for `len` blocks.
@@ -127,31 +155,42 @@ impl<T: Copy> Blocks<T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
-    /// Bytes taken: those of a whole chunk as far as they were ever written to.
+    /// Bytes taken, with those of a chunk made ahead. Of the first chunk, those ever written to.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let Some(last) = self.chunks.last() else { return 0 };
-        let full = (self.chunks.len() - 1) * Self::CHUNK_BLOCKS * size_of::<T>();
+        let whole = Self::CHUNK_BLOCKS * size_of::<T>();
         let room = last.capacity() * size_of::<T>();
-        let of_last = if last.alignment() < HUGE_PAGE_BYTES {
-            room
-        } else {
+        let of_last = if self.chunks.len() == 1 && last.alignment() == HUGE_PAGE_BYTES {
             (last.len() * size_of::<T>()).next_multiple_of(PAGE_BYTES).min(room)
+        } else {
+            room
         };
-        full + of_last + self.chunks.capacity() * size_of::<AVec<T, RuntimeAlign>>()
+        let ahead = if self.next.is_some() { whole } else { 0 };
+        let names = self.chunks.capacity() * size_of::<AVec<T, RuntimeAlign>>();
+        (self.chunks.len() - 1) * whole + of_last + ahead + names
     }
 }
 
-/// Asks that the full pages of a chunk be joined. A kernel that knows no huge pages, or was told
-/// not to give any, says no.
+/// Asks that the whole huge pages of the first `len` blocks of a chunk be huge. A kernel that knows
+/// no huge pages, or was told not to give any, says no.
 #[expect(unsafe_code, reason = "the system call takes a pointer, and so is not safe by its type")]
-fn ask_for_huge_pages<T>(chunk: &mut AVec<T, RuntimeAlign>) {
-    use rustix::mm::{Advice, madvise};
-    let bytes = chunk.len() * size_of::<T>() / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+fn ask_for_huge_pages<T>(chunk: &mut AVec<T, RuntimeAlign>, len: usize) {
+    let bytes = len.min(chunk.capacity()) * size_of::<T>() / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     // SAFETY: needs a range that is mapped and whose contents the advice leaves alone. Holds
-    // because the vector owns `len` blocks from its pointer on, and this advice changes how memory
+    // because the vector owns its capacity from its pointer on, and this advice changes how memory
     // is backed, never what it reads as. Test: `chunks_are_aligned_and_keep_what_they_hold`.
     let _refused = unsafe { madvise(chunk.as_mut_ptr().cast(), bytes, Advice::LinuxHugepage) };
+}
+
+/// Asks for the memory of a chunk now instead of at the first touch. A kernel before 5.14 says no.
+#[expect(unsafe_code, reason = "the system call takes a pointer, and so is not safe by its type")]
+fn ask_for_memory<T>(chunk: &mut AVec<T, RuntimeAlign>) {
+    let bytes = chunk.capacity() * size_of::<T>();
+    // SAFETY: needs a range that is mapped and whose contents the advice leaves alone. Holds
+    // because the vector owns its capacity from its pointer on, and this advice touches pages as
+    // a write would that changes nothing. Test: `the_next_chunk_has_its_memory_before_it_is_used`.
+    let _refused = unsafe { madvise(chunk.as_mut_ptr().cast(), bytes, Advice::LinuxPopulateWrite) };
 }
 
 #[cfg(test)]
@@ -171,7 +210,40 @@ mod tests {
         assert_eq!(blocks.get(count - 1), Some(&[count as u64 - 1; 8]));
         assert_eq!(blocks.get(count), None);
         let held = blocks.memory_bytes();
-        assert!((count * 64..count * 64 + 2 * PAGE_BYTES).contains(&held), "{held}");
+        assert!((count * 64..=3 * CHUNK_BYTES + PAGE_BYTES).contains(&held), "{held}");
+    }
+
+    /// Bytes in memory of the mapping that a pointer is into.
+    fn resident_bytes(address: usize) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut within = false;
+        for line in maps.lines() {
+            let (first, rest) = line.split_once(' ').unwrap();
+            if let Some((from, to)) = first.split_once('-') {
+                let [from, to] = [from, to].map(|end| usize::from_str_radix(end, 16).unwrap());
+                within = (from..to).contains(&address);
+            } else if within && first == "Rss:" {
+                return 1024 * rest.trim().trim_end_matches(" kB").parse::<usize>().unwrap();
+            }
+        }
+        panic!("no mapping holds {address:x}");
+    }
+
+    #[test]
+    fn the_next_chunk_has_its_memory_before_it_is_used() {
+        let mut blocks = Blocks::<[u64; 8]>::default();
+        let half = Blocks::<[u64; 8]>::CHUNK_BLOCKS / 2;
+        blocks.extend(half, [1; 8]);
+        while !blocks.next.as_ref().unwrap().is_finished() {
+            thread::yield_now();
+        }
+        blocks.extend(half, [2; 8]);
+        blocks.extend(1, [3; 8]);
+        assert!(blocks.next.is_none() && blocks.chunks.len() == 2);
+        let next = blocks.run(2 * half, 1);
+        assert_eq!(next, [[3; 8]]);
+        let resident = resident_bytes(next.as_ptr().addr());
+        assert!(resident >= CHUNK_BYTES, "{resident}");
     }
 
     #[test]

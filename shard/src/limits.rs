@@ -59,8 +59,9 @@ pub const SEGMENT_SLOTS: usize = 1 << SEGMENT_BITS;
 pub const SMALL_TABLE_BITS: u32 = 9;
 /// Bits of a hash that choose the segment, at most.
 pub const DIRECTORY_BITS_MAX: u32 = 20;
-/// Bytes of a chunk of blocks, or less where blocks do not fit evenly.
-pub const CHUNK_BYTES: usize = 16 << 20;
+/// Bytes of a chunk of blocks, or less where blocks do not fit evenly. A store that holds half of
+/// one has a second one ready.
+pub const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes up to which blocks lie in one chunk just as large as needed.
 pub const SMALL_CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of a page.

@@ -83,9 +83,9 @@ impl BareTable {
             (here, next) = (next, here);
             self.fetch_counters(ahead.next(), &mut next);
             for (event, &start) in group.iter().zip(&here) {
-                let slot = self.counters.seek(start, event.entity, event.signal);
-                let counter = self.counters.at_mut(slot);
-                if let Some(counter) = counter.filter(|c| c.is(event.entity, event.signal)) {
+                let found = self.counters.seek(start, event.entity, event.signal);
+                let slot = found.map(|(slot, _)| slot);
+                if let Some(counter) = slot.and_then(|slot| self.counters.at_mut(slot)) {
                     counter.count += 1;
                 }
             }
@@ -120,8 +120,10 @@ impl BareTable {
 
     fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, places: &mut Places) {
         for (event, place) in group.unwrap_or_default().iter().zip(places) {
-            *place = self.counters.seek(*place, event.entity, event.signal);
-            self.block(*place, event).into_iter().for_each(prefetch);
+            if let Some((slot, counter)) = self.counters.seek(*place, event.entity, event.signal) {
+                *place = slot;
+                self.blocks.get(counter.block as usize).into_iter().for_each(prefetch);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use super::top::TopKey;
 use crate::limits::HALF_LIVES_MAX;
 use crate::signal::buckets::Heads;
 use crate::signal::exp2::growth_lanes;
+use crate::signal::half_life::HalfLife;
 use crate::signal::hot::HotSignalState;
 use crate::wide::{self, Kernel};
 use crate::{PartitionKey, RoutedEvent, SignalId};
@@ -25,10 +26,14 @@ use std::cmp::Reverse;
 /// Events that take each step of the way together: as many as a core keeps cache misses in flight.
 const GROUP: usize = 16;
 
+/// Events of a group.
+type Group = [RoutedEvent; GROUP];
+
 /// What is known of the events of a group before their turn.
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
     hints: [Hint; GROUP],
+    growths: [Growths; HALF_LIVES_MAX],
     /// What they add to each sum, if the front is where it was after so many moves.
     gains: [[f64; GROUP]; HALF_LIVES_MAX],
     front_moves: u64,
@@ -42,9 +47,19 @@ struct Hint {
     heads: Heads,
 }
 
+/// What the gains of a group are made of, for one half-life.
+#[derive(Clone, Copy, Debug)]
+struct Growths {
+    weights: [f64; GROUP],
+    fractions: [u64; GROUP],
+    exponents: [u64; GROUP],
+}
+
 impl Ahead {
     const NOTHING: Self = Self {
         hints: [Hint { slot: 0, heads: Heads::NONE }; GROUP],
+        growths: [Growths { weights: [0.0; GROUP], fractions: [0; GROUP], exponents: [0; GROUP] };
+            HALF_LIVES_MAX],
         gains: [[0.0; GROUP]; HALF_LIVES_MAX],
         front_moves: u64::MAX,
     };
@@ -73,51 +88,58 @@ impl SignalLedger {
 
     #[inline(always)]
     fn apply_groups(&mut self, events: &[RoutedEvent]) {
-        let mut groups = [Ahead::NOTHING; 3];
-        let [mut here, mut found, mut begun] = groups.each_mut();
-        let (mut beginning, mut finding) = (events.chunks(GROUP), events.chunks(GROUP));
+        let (groups, rest) = events.as_chunks();
+        let mut aheads = [Ahead::NOTHING; 3];
+        let [mut here, mut found, mut begun] = aheads.each_mut();
+        let (mut beginning, mut finding) = (groups.iter(), groups.iter());
         self.begin(beginning.next(), found);
         self.begin(beginning.next(), begun);
         self.seek(finding.next(), found);
-        for group in events.chunks(GROUP) {
+        for group in groups {
             (here, found, begun) = (found, begun, here);
             self.begin(beginning.next(), begun);
             self.seek(finding.next(), found);
             for (at, event) in (0..GROUP).zip(group) {
-                let gains = (here.front_moves == self.front_moves).then_some((&here.gains, at));
+                let gains = std::array::from_fn(|k| here.gains[k][at]);
+                let gains = (here.front_moves == self.front_moves).then_some(gains);
                 self.apply(event, here.hints[at], gains);
             }
+        }
+        for event in rest {
+            self.apply_one(event);
         }
     }
 
     /// Asks for the slots of a group and works out what depends on its events alone.
     #[inline(always)]
-    fn begin(&self, group: Option<&[RoutedEvent]>, ahead: &mut Ahead) {
-        let mut growths = [([0; GROUP], [0; GROUP]); HALF_LIVES_MAX];
-        let mut weights = [0.0; GROUP];
-        for (at, event) in (0..GROUP).zip(group.unwrap_or_default()) {
+    fn begin(&self, group: Option<&Group>, ahead: &mut Ahead) {
+        let Some(group) = group else { return };
+        for (at, event) in (0..GROUP).zip(group) {
             let &RoutedEvent { time, weight, hash, signal, .. } = event;
             let slot = self.states.start(hash, signal);
             self.states.fetch(slot);
             ahead.hints[at] = Hint { slot, heads: Heads::of(time) };
-            weights[at] = weight;
-            let growth = self.fronts[signal.index()].growth(time);
-            for ((fractions, exponents), growth) in growths.iter_mut().zip(growth) {
-                (fractions[at], exponents[at]) = (growth.fraction, growth.whole);
+            let front = &self.fronts[signal.index()];
+            let (growths, weights) = (front.growth(time), front.weights(weight));
+            for k in 0..HALF_LIVES_MAX {
+                ahead.growths[k].weights[at] = weights[k];
+                ahead.growths[k].fractions[at] = growths[k].fraction;
+                ahead.growths[k].exponents[at] = growths[k].whole;
             }
         }
-        for (gains, (fractions, exponents)) in ahead.gains.iter_mut().zip(&growths) {
-            growth_lanes(&weights, fractions, exponents, gains);
+        for (gains, growths) in ahead.gains.iter_mut().zip(&ahead.growths) {
+            growth_lanes(&growths.weights, &growths.fractions, &growths.exponents, gains);
         }
         ahead.front_moves = self.front_moves;
     }
 
     /// Finds the slots of a group and asks for the counts.
     #[inline(always)]
-    fn seek(&self, group: Option<&[RoutedEvent]>, ahead: &mut Ahead) {
-        for (event, hint) in group.unwrap_or_default().iter().zip(&mut ahead.hints) {
-            hint.slot = self.states.seek(hint.slot, event.entity, event.signal);
-            if let Some(state) = self.states.at(hint.slot) {
+    fn seek(&self, group: Option<&Group>, ahead: &mut Ahead) {
+        let Some(group) = group else { return };
+        for (event, hint) in group.iter().zip(&mut ahead.hints) {
+            if let Some((slot, state)) = self.states.seek(hint.slot, event.entity, event.signal) {
+                hint.slot = slot;
                 self.buckets.fetch(state.buckets(), hint.heads);
             }
         }
@@ -130,15 +152,15 @@ impl SignalLedger {
         self.apply(event, Hint { slot, heads: Heads::of(event.time) }, None);
     }
 
-    /// Takes one event in, of which something is known, and maybe its gains: those at a place.
+    /// Takes one event in, of which something is known, and maybe its gains.
     #[inline(always)]
     fn apply(
         &mut self,
         event: &RoutedEvent,
         Hint { slot, heads }: Hint,
-        gains: Option<(&[[f64; GROUP]; HALF_LIVES_MAX], usize)>,
+        gains: Option<[f64; HALF_LIVES_MAX]>,
     ) {
-        let &RoutedEvent { entity, time, weight, signal, .. } = event;
+        let &RoutedEvent { entity, time, signal, .. } = event;
         let (state, slot) = match self.states.at_mut(slot) {
             Some(state) if state.is(entity, signal) => (state, slot),
             _ => Self::find_or_take(&mut self.states, &self.key, event),
@@ -149,13 +171,13 @@ impl SignalLedger {
         }
         let front = &self.fronts[signal.index()];
         match gains {
-            Some((gains, at)) if front.holds(last, time) => {
-                state.gain(front.half_lives(), |k| gains[k][at % GROUP], time);
+            Some(gains) if front.holds(last, time) => {
+                state.gain(gains, time);
                 if !state.may_rank(front.bars()) {
                     return;
                 }
             }
-            _ => state.add(self.schema.def(signal).half_lives(), time, weight),
+            _ => add(state, self.schema.def(signal).half_lives(), event),
         }
         self.rank(slot, signal);
     }
@@ -218,4 +240,10 @@ impl SignalLedger {
             }
         }
     }
+}
+
+/// Counts an event the general way: apart from the usual one, which it would take registers from.
+#[inline(never)]
+fn add(state: &mut HotSignalState, half_lives: &[HalfLife], event: &RoutedEvent) {
+    state.add(half_lives, event.time, event.weight);
 }

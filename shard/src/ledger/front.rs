@@ -19,7 +19,8 @@ pub(super) struct Front {
     /// sum where there is no half-life.
     bars: [u64; HALF_LIVES_MAX],
     half_lives: [HalfLife; HALF_LIVES_MAX],
-    count: usize,
+    /// One where there is a half-life, zero where there is none.
+    used: [f64; HALF_LIVES_MAX],
 }
 
 impl Front {
@@ -32,7 +33,7 @@ impl Front {
             landmarks: [0; HALF_LIVES_MAX],
             bars: [u64::MAX; HALF_LIVES_MAX],
             half_lives: std::array::from_fn(|k| *filled(k)),
-            count: half_lives.len(),
+            used: std::array::from_fn(|k| if k < half_lives.len() { 1.0 } else { 0.0 }),
         }
     }
 
@@ -73,10 +74,10 @@ impl Front {
         &self.bars
     }
 
-    /// How many half-lives there are.
+    /// What counts of a `weight` for each half-life: nothing where there is none.
     #[inline]
-    pub(super) fn half_lives(&self) -> usize {
-        self.count
+    pub(super) fn weights(&self, weight: f64) -> [f64; HALF_LIVES_MAX] {
+        self.used.map(|used| used * weight)
     }
 
     /// How far a weight at `time` has grown since each landmark, in whole half-lives and the rest.

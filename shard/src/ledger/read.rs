@@ -98,9 +98,7 @@ impl SignalLedger {
                 self.states.fetch(*place);
             }
             for (&entity, &place) in candidates.iter().zip(&places) {
-                let place = self.states.seek(place, entity, signal);
-                let state = self.states.at(place).filter(|state| state.is(entity, signal));
-                let Some(state) = state else { continue };
+                let Some((_, state)) = self.states.seek(place, entity, signal) else { continue };
                 let rank = state.rank(k, half_life);
                 // Not a candidate whose sum has sunk to zero: an event of weight zero, long after
                 // the others, can do that.
@@ -193,8 +191,8 @@ impl SignalLedger {
         places: &mut Places,
     ) {
         for (&(_, entity), place) in group.unwrap_or_default().iter().zip(places) {
-            *place = self.states.seek(*place, entity, signal);
-            if let Some(state) = self.states.at(*place) {
+            if let Some((slot, state)) = self.states.seek(*place, entity, signal) {
+                *place = slot;
                 self.buckets.fetch(state.buckets(), heads);
             }
         }

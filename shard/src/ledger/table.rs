@@ -13,13 +13,15 @@
 //! segment's `depth` bits name it.
 //! Source: Fagin, Nievergelt, Pippenger, Strong, *Extendible hashing*, TODS 1979.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use crate::blocks::Blocks;
 use crate::limits::{DIRECTORY_BITS_MAX, SEGMENT_BITS, SEGMENT_SLOTS, SMALL_TABLE_BITS};
 use crate::prefetch::prefetch;
 use crate::{EntityHash, EntityId, RoutedEvent, SignalId};
 
 /// What a table keeps for one pair: a cache line that knows whose it is.
-pub trait Slot: Copy {
+pub trait Slot: Copy + Send + 'static {
     /// A slot nobody owns.
     const FREE: Self;
     /// A slot for the pair of an event, without the event.
@@ -131,13 +133,17 @@ impl<S: Slot> Table<S> {
         }
     }
 
-    /// Where the search for a pair ends that begins at `start`, or just anywhere.
-    #[inline]
+    /// The slot of a pair for which the search begins at `start`, if it is there.
+    #[inline(always)]
     #[must_use]
-    pub fn seek(&self, start: usize, entity: EntityId, signal: SignalId) -> usize {
+    pub fn seek(&self, start: usize, entity: EntityId, signal: SignalId) -> Option<(usize, &S)> {
+        let first = self.slots.get(start)?;
+        if first.is(entity, signal) {
+            return Some((start, first));
+        }
         match self.search(start, entity, signal) {
-            Found::Here(slot) | Found::Free(slot) => slot,
-            Found::Nowhere => start,
+            Found::Here(slot) => Some((slot, self.slots.get(slot)?)),
+            Found::Free(_) | Found::Nowhere => None,
         }
     }
 

@@ -183,15 +183,13 @@ impl HotSignalState {
         self.count(time);
     }
 
-    /// Counts one event at `time` by what it adds to each of `count` sums: as
+    /// Counts one event at `time` by what it adds to each sum, zero where there is no half-life: as
     /// [`HotSignalState::add`], to the bit, if the gains were worked out against the landmarks of
     /// this state, and the event keeps them.
     #[inline]
-    pub(crate) fn gain(&mut self, count: usize, gain: impl Fn(usize) -> f64, time: Timestamp) {
-        for k in 0..HALF_LIVES_MAX {
-            if k < count {
-                self.sums[k] += gain(k);
-            }
+    pub(crate) fn gain(&mut self, gains: [f64; HALF_LIVES_MAX], time: Timestamp) {
+        for (sum, gain) in self.sums.iter_mut().zip(gains) {
+            *sum += gain;
         }
         self.count(time);
     }
@@ -200,9 +198,8 @@ impl HotSignalState {
     /// bar, as bits.
     #[inline]
     pub(crate) fn may_rank(&self, bars: &[u64; HALF_LIVES_MAX]) -> bool {
-        let above = |k: usize| u8::from(self.sums[k].to_bits() >= bars[k]) << k;
-        let above = (0..HALF_LIVES_MAX).fold(0, |all, k| all | above(k));
-        above & !(self.flags >> RANKED_SHIFT) != 0
+        let is_above = |k: usize| self.sums[k].to_bits() >= bars[k];
+        (0..HALF_LIVES_MAX).any(|k| is_above(k) && !self.is_ranked(k))
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 use super::{Added, BucketedCounter, Counts, Heads};
 use crate::limits::BUCKETS;
 use crate::prefetch::prefetch;
-use crate::signal::window::{HOURS, MINUTES, Ring};
+use crate::signal::window::Ring;
 
 /// A counter for every bucket.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ const _: () = {
 };
 
 /// The width of one counter.
-pub(super) trait Count: Copy + TryFrom<u32> + Into<u32> + Eq {
+pub(super) trait Count: Copy + Send + 'static + TryFrom<u32> + Into<u32> + Eq {
     const ZERO: Self;
     /// What a full counter of this width means.
     const FULL: Added;
@@ -32,6 +32,7 @@ macro_rules! count {
         impl Count for $width {
             const ZERO: Self = 0;
             const FULL: Added = $full;
+            #[inline(always)]
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
             }
@@ -65,6 +66,16 @@ impl<T: Count> BucketedCounter for Dense<T> {
     }
 
     #[inline(always)]
+    fn add_newest(&mut self, head: Heads) -> bool {
+        let [minute, hour] = head.positions();
+        let counts = (self.0[minute].next(), self.0[hour].next());
+        if let (Some(in_minute), Some(in_hour)) = counts {
+            (self.0[minute], self.0[hour]) = (in_minute, in_hour);
+        }
+        counts.0.is_some() && counts.1.is_some()
+    }
+
+    #[inline(always)]
     fn add(&mut self, ring: Ring, _head: u64, bucket: u64) -> Added {
         let count = &mut self.0[ring.position(bucket)];
         match count.next() {
@@ -82,10 +93,9 @@ impl<T: Count> BucketedCounter for Dense<T> {
         ring.positions(head, newest).into_iter().map(|positions| sum(&self.0[positions])).sum()
     }
 
-    #[inline]
+    #[inline(always)]
     fn fetch(&self, event: Heads) {
-        prefetch(&self.0[MINUTES.position(event.minute)]);
-        prefetch(&self.0[HOURS.position(event.hour)]);
+        event.positions().into_iter().for_each(|position| prefetch(&self.0[position]));
     }
 
     fn counts(&self, _heads: Heads) -> Counts {

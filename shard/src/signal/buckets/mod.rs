@@ -27,7 +27,7 @@ mod slab;
 
 use super::window::{HOURS, MINUTES, Ring, Window};
 use crate::Timestamp;
-use crate::limits::BUCKETS;
+use crate::limits::{BUCKETS, MINUTE_BUCKETS};
 use dense::Dense;
 use packed::Packed;
 use slab::Slab;
@@ -47,7 +47,7 @@ enum Added {
 }
 
 /// The counters of one pair, in one class of block.
-trait BucketedCounter: Copy {
+trait BucketedCounter: Copy + Send + 'static {
     /// A block whose buckets are all empty.
     const EMPTY: Self;
 
@@ -56,6 +56,10 @@ trait BucketedCounter: Copy {
 
     /// Lets `ring` end with `to`, later than `head`: the buckets that come in are empty.
     fn advance(&mut self, ring: Ring, head: u64, to: u64);
+
+    /// Counts one event in the last bucket of both rings, which end with `head`. Says `false`, and
+    /// has counted it in none, where one of them is empty or full.
+    fn add_newest(&mut self, head: Heads) -> bool;
 
     /// Counts one event in `bucket` of a `ring` that ends with `head` and holds it.
     fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added;
@@ -84,7 +88,16 @@ impl Heads {
     /// The buckets that hold `time`.
     #[inline]
     pub(crate) fn of(time: Timestamp) -> Self {
-        Self { minute: MINUTES.bucket(time), hour: HOURS.bucket(time) }
+        let minute = MINUTES.bucket(time);
+        Self { minute, hour: minute / MINUTE_BUCKETS as u64 }
+    }
+
+    /// The positions of both.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "an hour has 60 minutes")]
+    fn positions(self) -> [usize; 2] {
+        let first = self.hour.wrapping_mul(MINUTE_BUCKETS as u64);
+        [self.minute.wrapping_sub(first) as usize, HOURS.position(self.hour)]
     }
 
     /// The later of each.
@@ -202,6 +215,11 @@ impl BucketStore {
     #[must_use]
     #[inline(always)]
     pub(crate) fn record(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
+        if event.minute == old.minute
+            && on_block!(self, *at, get_mut, |block| block.add_newest(event), none: false)
+        {
+            return true;
+        }
         if at.class() != Some(Class::Packed32) || event.hour.wrapping_sub(HOURS.len()) >= old.hour {
             return self.record_any(at, old, event);
         }
@@ -235,16 +253,8 @@ impl BucketStore {
     }
 
     /// Asks for the cache lines that counting at `at` in the buckets of an event touches.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fetch(&self, at: BucketRef, event: Heads) {
-        if at.class() == Some(Class::Packed32) {
-            return self.packed32.get(at.index()).fetch(event);
-        }
-        self.fetch_larger(at, event);
-    }
-
-    #[inline(never)]
-    fn fetch_larger(&self, at: BucketRef, event: Heads) {
         on_block!(self, at, get, |block| block.fetch(event), none: ());
     }
 

@@ -38,7 +38,7 @@ const _: () = {
 
 impl<const ROOM: usize> Packed<ROOM> {
     /// Non-empty buckets among the `newest` of a ring.
-    #[inline]
+    #[inline(always)]
     fn used(&self, ring: Ring, newest: usize) -> usize {
         let mut used = 0;
         for (i, word) in self.words(ring).iter().enumerate() {
@@ -55,45 +55,69 @@ impl<const ROOM: usize> Packed<ROOM> {
         if ring == MINUTES { 0..used } else { ROOM - used..ROOM }
     }
 
-    #[inline]
+    /// Where the count of the bucket after the `newer` ones stands.
+    #[inline(always)]
+    fn place(ring: Ring, newer: usize) -> usize {
+        if ring == MINUTES { newer } else { ROOM - newer - 1 }
+    }
+
+    #[inline(always)]
     fn words(&self, ring: Ring) -> &[u64] {
         if ring == MINUTES { std::slice::from_ref(&self.minutes) } else { &self.hours }
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_used(&self, ring: Ring, ago: usize) -> bool {
         self.words(ring)[ago / 64] >> (ago % 64) & 1 != 0
     }
 
+    #[inline(always)]
     fn set_used(&mut self, ring: Ring, ago: usize) {
         let word = if ring == MINUTES { &mut self.minutes } else { &mut self.hours[ago / 64] };
         *word |= 1 << (ago % 64);
     }
 
-    /// Counts the first event of an empty bucket.
-    fn add_first(&mut self, ring: Ring, ago: usize) -> Added {
-        let newer = self.used(ring, ago);
-        let Some(count) = self.open(ring, newer) else { return Added::NeedsRoom };
-        *count = 1;
-        self.set_used(ring, ago);
-        Added::Counted
-    }
-
-    /// Makes room for the count of one bucket more, after the `newer` ones.
-    fn open(&mut self, ring: Ring, newer: usize) -> Option<&mut u8> {
+    /// Gives the bucket after the `newer` ones, which is empty, a `count`; says `false` if there is
+    /// no room.
+    #[inline(always)]
+    fn open(&mut self, ring: Ring, ago: usize, newer: usize, count: u8) -> bool {
         let used = self.used(ring, ring.count());
         let other = if ring == MINUTES { HOURS } else { MINUTES };
         if used + self.used(other, other.count()) == ROOM {
-            return None;
+            return false;
         }
-        // Minutes grow upward from the first place, hours downward from the last.
+        self.insert(ring, newer, used, count);
+        self.set_used(ring, ago);
+        true
+    }
+
+    /// Puts a count between the `newer` ones of the `used` and the older, which move on by one:
+    /// those of minutes upward from the first place, those of hours downward from the last.
+    #[inline(always)]
+    fn insert(&mut self, ring: Ring, newer: usize, used: usize, count: u8) {
+        let older = used - newer;
+        // Eight counts move as one word, of which the low byte is the first.
+        let word = if ring == MINUTES {
+            self.counts.get_mut(newer..).and_then(<[u8]>::first_chunk_mut)
+        } else {
+            self.counts.get_mut(..ROOM - newer).and_then(<[u8]>::last_chunk_mut)
+        };
+        if let Some(bytes) = word.filter(|_| older < 8) {
+            let (old, kept_bits) = (u64::from_le_bytes(*bytes), 8 * (7 - older));
+            let (moved, mask) = if ring == MINUTES {
+                (old << 8 | u64::from(count), u64::MAX >> kept_bits)
+            } else {
+                (old >> 8 | u64::from(count) << 56, u64::MAX << kept_bits)
+            };
+            *bytes = (moved & mask | old & !mask).to_le_bytes();
+            return;
+        }
         if ring == MINUTES {
             self.counts.copy_within(newer..used, newer + 1);
-            Some(&mut self.counts[newer])
         } else {
             self.counts.copy_within(ROOM - used..ROOM - newer, ROOM - used - 1);
-            Some(&mut self.counts[ROOM - newer - 1])
         }
+        self.counts[Self::place(ring, newer)] = count;
     }
 }
 
@@ -114,14 +138,13 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
             if count >= u32::from(u8::MAX) {
                 return None;
             }
-            let used = block.used(ring, ago);
-            *block.open(ring, used)? = u8::try_from(count).ok()?;
-            block.set_used(ring, ago);
+            let newer = block.used(ring, ago);
+            block.open(ring, ago, newer, u8::try_from(count).ok()?).then_some(())?;
         }
         Some(block)
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, ring: Ring, head: u64, to: u64) {
         let passed = to - head;
         if ring == MINUTES {
@@ -133,13 +156,25 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     #[inline(always)]
+    fn add_newest(&mut self, _head: Heads) -> bool {
+        let (minute, hour) = (self.counts[0], self.counts[ROOM - 1]);
+        let has_room = minute < u8::MAX && hour < u8::MAX;
+        if has_room && self.is_used(MINUTES, 0) && self.is_used(HOURS, 0) {
+            (self.counts[0], self.counts[ROOM - 1]) = (minute + 1, hour + 1);
+            return true;
+        }
+        false
+    }
+
+    #[inline(always)]
     fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added {
         let ago = ring.ago(head, bucket);
-        if !self.is_used(ring, ago) {
-            return self.add_first(ring, ago);
-        }
         let newer = if ago == 0 { 0 } else { self.used(ring, ago) };
-        let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+        if !self.is_used(ring, ago) {
+            let opened = self.open(ring, ago, newer, 1);
+            return if opened { Added::Counted } else { Added::NeedsRoom };
+        }
+        let place = Self::place(ring, newer);
         match self.counts[place].checked_add(1) {
             Some(count) => {
                 self.counts[place] = count;
@@ -171,7 +206,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
                 let mut left = word;
                 while left != 0 {
                     let ago = 64 * i + left.trailing_zeros() as usize;
-                    let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+                    let place = Self::place(ring, newer);
                     counts[heads.position(ring, ago)] = u32::from(self.counts[place]);
                     newer += 1;
                     left &= left - 1;
@@ -183,15 +218,19 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
 }
 
 /// The bitmap of hours when so many more have passed.
-#[inline]
+#[inline(always)]
 fn shifted(hours: [u64; HOUR_WORDS], passed: u64) -> [u64; HOUR_WORDS] {
-    let mut moved = [0; HOUR_WORDS];
-    let words = usize::try_from(passed / 64).unwrap_or(HOUR_WORDS);
-    for (from, to) in moved.iter_mut().skip(words).enumerate() {
-        let carried = if from > 0 { hours[from - 1] } else { 0 };
-        // By two steps, since a shift by all 64 bits is none at all.
-        *to = (hours[from] << (passed % 64)) | (carried >> 1 >> (63 - passed % 64));
+    let mut moved = hours;
+    let bits = passed % 64;
+    for _ in 0..(passed / 64).min(HOUR_WORDS as u64) {
+        moved = [0, moved[0], moved[1]];
     }
-    moved[HOUR_WORDS - 1] &= LAST_HOURS_MASK;
-    moved
+    // By two steps, since a shift by all 64 bits is none at all.
+    let carried = |word: u64| word >> 1 >> (63 - bits);
+    let [first, second, third] = moved;
+    [
+        first << bits,
+        second << bits | carried(first),
+        (third << bits | carried(second)) & LAST_HOURS_MASK,
+    ]
 }
