@@ -93,8 +93,9 @@ pub const WALK_SLOTS_MAX: usize = 8192;
 pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
 /// Remembered ids in one record.
 pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
-/// Records written before they are read back. Bounds the memory of their list.
-pub const UNREAD_RECORDS_MAX: usize = 1 << 16;
+/// Bytes of pairs' records that are collected, sorted and written to the checkpoint at once, give
+/// or take a step of a walk. Bounds the memory a checkpoint takes.
+pub const RUN_BYTES_MAX: usize = 128 << 20;
 /// Parts of a checkpoint that a shard keeps until the log is durable up to them.
 pub const SAVE_PARTS_WAITING_MAX: usize = 4;
 

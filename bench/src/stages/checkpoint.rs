@@ -3,7 +3,7 @@
 use super::{EVENTS, Rounds, Stage, empty_ledger, repeated, rounds};
 use crate::compare::tables::{batches, history};
 use crate::compare::workload::{START_NS, VIEW, one_each};
-use ebbtide_shard::checkpoint::{Key, PairRecord, decode, encode};
+use ebbtide_shard::checkpoint::{Chunk, Key, PairRecord, decode, decode_pair, encode};
 use ebbtide_shard::{Materializer as _, RestoredPair, SignalLedger, Walk};
 use ebbtide_wal::Lsn;
 use std::hint::black_box;
@@ -46,10 +46,10 @@ fn ledger() -> SignalLedger {
 }
 
 /// Writes out what has changed.
-fn walk(ledger: &mut SignalLedger, mut each: impl FnMut(&(Key, Vec<u8>))) {
+fn walk(ledger: &mut SignalLedger, mut each: impl FnMut(&Chunk)) {
     let mut walk = Walk::begin();
     while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::FIRST, &NUMBERS) {
-        chunk.puts().iter().for_each(&mut each);
+        each(&chunk);
     }
 }
 
@@ -59,8 +59,8 @@ fn write_out() -> Box<dyn Rounds> {
         batches(one_each(EVENTS as u64, *now_ns)).for_each(|batch| ledger.apply_batch(&batch));
     };
     rounds((ledger(), START_NS), change, |(ledger, _)| {
-        walk(ledger, |put| {
-            black_box(put);
+        walk(ledger, |chunk| {
+            black_box(chunk);
         });
     })
 }
@@ -68,7 +68,10 @@ fn write_out() -> Box<dyn Rounds> {
 /// All pairs, as a checkpoint keeps them.
 fn values() -> Vec<(Key, Vec<u8>)> {
     let mut values = Vec::new();
-    walk(&mut ledger(), |put| values.push(put.clone()));
+    walk(&mut ledger(), |chunk| {
+        let value = |(key, value): (Key, Option<&[u8]>)| Some((key, value?.to_vec()));
+        values.extend(chunk.puts().changes().filter_map(value));
+    });
     values
 }
 
@@ -86,9 +89,9 @@ fn encode_pairs() -> Box<dyn Rounds> {
 }
 
 fn decode_pairs() -> Box<dyn Rounds> {
-    repeated(values(), |values| {
-        for value in &*values {
-            black_box(decoded(value));
+    repeated((values(), PairRecord::blank()), |(values, record)| {
+        for (key, value) in &*values {
+            black_box(decode_pair(*key, value, record).expect("it was encoded"));
         }
     })
 }

@@ -128,7 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = StoreFiles::new(folder.path());
         let mut storage = FjallStorage::open(&files.checkpoint()).unwrap();
-        storage.put(Key::Meta, vec![7; 100]).unwrap();
+        storage.put(Key::Meta, &[7; 100]).unwrap();
         storage.close().unwrap();
         let before = Listed::below(&files.checkpoint()).unwrap();
 

@@ -82,7 +82,7 @@ fn copy_records(
         storage
             .scan(tag, 0..=u64::MAX, &mut |key, value| {
                 let Some(key) = Key::of_bytes(key) else { return ControlFlow::Continue(()) };
-                batch.put(key, value.to_vec());
+                batch.put(key, value);
                 count += 1;
                 if count % BATCH_RECORDS == 0 {
                     written = target.batch(std::mem::take(&mut batch));

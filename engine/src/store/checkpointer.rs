@@ -13,7 +13,7 @@
 //! Not here: what a part holds (`ebbtide_shard::saving`), how it is written (`Saver`).
 
 use super::keeper::{Charge, Keeper, Order};
-use super::{StoreError, files};
+use super::{StoreError, background, files};
 use ebbtide_shard::ShardDown;
 use ebbtide_shard::checkpoint::{CheckpointDone, SaveError};
 use std::path::Path;
@@ -82,7 +82,10 @@ impl Checkpointer {
         let metrics: Arc<Mutex<CheckpointMetrics>> = Arc::default();
         let keeper = Keeper::new(charge, orders.clone(), Arc::clone(&metrics));
         let thread = std::thread::Builder::new().name("ebbtide-checkpoint".into());
-        let spawned = thread.spawn(move || keeper.run(&inbox));
+        let spawned = thread.spawn(move || {
+            background::stand_back();
+            keeper.run(&inbox);
+        });
         let thread = spawned.map_err(files::failed("starting a thread for", Path::new("it")))?;
         Ok(Self { orders, thread: Mutex::new(Some(thread)), metrics })
     }

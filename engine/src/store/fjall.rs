@@ -1,8 +1,16 @@
 //! Checkpoints in a fjall database: one keyspace for each tag, batches across all of them.
 //!
+//! ```text
+//! a few changes ─▶ journal, then a list sorted by key in memory
+//! a run of pairs, sorted, and the meta record ─▶ journal synced ─▶ tables of their own
+//! ```
+//!
 //! Promises: a batch is atomic and survives the end of the process once it is applied, and a power
 //! cut once it is flushed; every failure is a typed error, also where the database would panic on
 //! files that do not hold together.
+//! Invariants: the meta record is kept in the keyspace of pairs. Tables that are taken in are
+//! atomic for one keyspace only, and a run of pairs changes the meta record with it. Stores of
+//! before have it in a keyspace of its own; the first batch moves it.
 //! Fails by: [`StorageError`]. After a failed write the database takes no more until it is opened
 //! again (`Poisoned`); reads go on.
 //! Not promised: that a call returns soon. A write waits while compaction lags behind, and closing
@@ -10,7 +18,7 @@
 
 mod precheck;
 
-use super::files;
+use super::{background, files};
 use ebbtide_shard::checkpoint::{
     Batch, Key, StorageAction, StorageEngine, StorageError, StorageErrorKind, Tag, Visit,
     key_bounds,
@@ -23,8 +31,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Threads of the database: one flushes while another compacts.
-const WORKERS: usize = 2;
+/// Threads of the database. With more, one of them would ask the others for a compaction again and
+/// again while they are at it, and keep a core busy with that.
+const WORKERS: usize = 1;
+/// From so many bytes of pairs on a batch becomes tables: fewer would make them small and many.
+const RUN_BYTES_MIN: usize = 8 << 20;
 /// Bytes of blocks it keeps in memory. Checkpoints are written, and read once.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -34,6 +45,8 @@ pub(crate) struct FjallStorage {
     database: Database,
     /// One for each tag, in their order.
     keyspaces: [Keyspace; Tag::ALL.len()],
+    /// Whether the meta record is still in a keyspace of its own.
+    is_meta_apart: bool,
 }
 
 /// What went wrong inside of the database.
@@ -45,17 +58,21 @@ enum Trouble {
 impl FjallStorage {
     /// Opens the database in a directory, and makes both if they are not there.
     pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
-        guarded(|| {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(no_directory)?;
-            precheck::check(path)?;
-            let database =
-                Database::builder(path).worker_threads(WORKERS).cache_size(CACHE_BYTES).open()?;
-            let [meta, sig, src, ids] =
-                Tag::ALL.map(|tag| database.keyspace(tag.name(), KeyspaceCreateOptions::default));
-            let keyspaces = [meta?, sig?, src?, ids?];
-            Ok(Self { path: path.to_owned(), database, keyspaces })
-        })
-        .map_err(|trouble| error(path, StorageAction::Open, trouble))
+        // The database's own threads are as the one that starts them.
+        let opened = background::apart(|| guarded(|| Self::open_files(path)));
+        let opened = opened.unwrap_or_else(|error| Err(Trouble::Error(error.into())));
+        opened.map_err(|trouble| error(path, StorageAction::Open, trouble))
+    }
+
+    fn open_files(path: &Path) -> fjall::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(no_directory)?;
+        precheck::check(path)?;
+        let database =
+            Database::builder(path).worker_threads(WORKERS).cache_size(CACHE_BYTES).open()?;
+        let [meta, sig, src, ids] = Tag::ALL.map(|tag| database.keyspace(tag.name(), options));
+        let keyspaces = [meta?, sig?, src?, ids?];
+        let is_meta_apart = keyspaces[Tag::Meta as usize].contains_key(&*Key::Meta.to_bytes())?;
+        Ok(Self { path: path.to_owned(), database, keyspaces, is_meta_apart })
     }
 
     /// The same, for a copy: errors say it lies at `original`.
@@ -73,7 +90,7 @@ impl FjallStorage {
     /// Lets go of the files and makes them durable. What the database removed or cut short at its
     /// end is durable too, so a seal that is written now still fits after a power cut.
     pub(crate) fn close(self) -> Result<(), StorageError> {
-        let Self { path, database, keyspaces } = self;
+        let Self { path, database, keyspaces, .. } = self;
         guarded(|| {
             let synced = database.persist(PersistMode::SyncAll);
             drop(keyspaces);
@@ -83,8 +100,39 @@ impl FjallStorage {
         .map_err(|trouble| error(&path, StorageAction::Close, trouble))
     }
 
+    /// The keyspace that keys of a tag go to.
     fn keyspace(&self, tag: Tag) -> &Keyspace {
-        &self.keyspaces[tag as usize]
+        let kept_in = if tag == Tag::Meta { Tag::Sig } else { tag };
+        &self.keyspaces[kept_in as usize]
+    }
+
+    /// Writes changes through the journal.
+    fn commit(&mut self, batch: &Batch) -> fjall::Result<()> {
+        let mut writes = self.database.batch();
+        for (key, value) in batch.changes() {
+            let (keyspace, key) = (self.keyspace(key.tag()), key.to_bytes());
+            match value {
+                Some(value) => writes.insert(keyspace, &*key, value),
+                None => writes.remove(keyspace, &*key),
+            }
+        }
+        if self.is_meta_apart {
+            writes.remove(&self.keyspaces[Tag::Meta as usize], &*Key::Meta.to_bytes());
+        }
+        writes.commit()?;
+        self.is_meta_apart = false;
+        Ok(())
+    }
+
+    /// Writes a run of pairs, in the order of their keys, as tables.
+    fn take_in(&self, run: &Batch) -> fjall::Result<()> {
+        // What came before must not be lost where the run is not.
+        self.database.persist(PersistMode::SyncAll)?;
+        let mut tables = self.keyspace(Tag::Sig).start_ingestion()?;
+        for (key, value) in run.changes().filter_map(|(key, value)| Some((key, value?))) {
+            tables.write(&*key.to_bytes(), value)?;
+        }
+        tables.finish()
     }
 
     fn run<T>(
@@ -99,8 +147,10 @@ impl FjallStorage {
 impl StorageEngine for FjallStorage {
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, StorageError> {
         self.run(StorageAction::Get, || {
-            let value = self.keyspace(key.tag()).get(&*key.to_bytes())?;
-            Ok(value.map(|value| value.to_vec()))
+            let apart = key == Key::Meta && self.is_meta_apart;
+            let keyspace =
+                if apart { &self.keyspaces[Tag::Meta as usize] } else { self.keyspace(key.tag()) };
+            Ok(keyspace.get(&*key.to_bytes())?.map(|value| value.to_vec()))
         })
     }
 
@@ -110,6 +160,12 @@ impl StorageEngine for FjallStorage {
         ids: RangeInclusive<u64>,
         visit: &mut Visit<'_>,
     ) -> Result<(), StorageError> {
+        let meta = Key::Meta.to_bytes();
+        if tag == Tag::Meta {
+            let value = self.get(Key::Meta)?.filter(|_| ids.contains(&Key::Meta.id()));
+            let _visited = value.map(|value| visit(&meta, &value));
+            return Ok(());
+        }
         let mut range = self.run(StorageAction::Scan, || {
             Ok(self.keyspace(tag).range::<[u8; 8], _>(key_bounds(&ids)))
         })?;
@@ -117,7 +173,7 @@ impl StorageEngine for FjallStorage {
         while let Some((key, value)) = self
             .run(StorageAction::Scan, || range.next().map(fjall::Guard::into_inner).transpose())?
         {
-            if visit(&key, &value) == ControlFlow::Break(()) {
+            if *key != *meta && visit(&key, &value) == ControlFlow::Break(()) {
                 break;
             }
         }
@@ -125,22 +181,35 @@ impl StorageEngine for FjallStorage {
     }
 
     fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
-        self.run(StorageAction::Batch, || {
-            let mut writes = self.database.batch();
-            for (key, value) in batch.into_changes() {
-                let (keyspace, key) = (self.keyspace(key.tag()), key.to_bytes());
-                match value {
-                    Some(value) => writes.insert(keyspace, &*key, value),
-                    None => writes.remove(keyspace, &*key),
-                }
-            }
-            writes.commit()
-        })
+        let written = if !self.is_meta_apart && is_run(&batch) {
+            guarded(|| self.take_in(&batch))
+        } else {
+            guarded(|| self.commit(&batch))
+        };
+        written.map_err(|trouble| error(&self.path, StorageAction::Batch, trouble))
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
         self.run(StorageAction::Flush, || self.database.persist(PersistMode::SyncAll))
     }
+}
+
+/// How keyspaces are made. Whoever asks for a key knows that it is there.
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().expect_point_read_hits(true)
+}
+
+/// Whether a batch keeps pairs only, many of them, and the meta record.
+fn is_run(batch: &Batch) -> bool {
+    let kept = |(key, value): (Key, Option<&[u8]>)| {
+        value.is_some() && matches!(key.tag(), Tag::Sig | Tag::Meta)
+    };
+    let mut last = None;
+    batch.value_bytes() >= RUN_BYTES_MIN
+        && batch.changes().all(|(key, value)| {
+            let ascends = last.replace(key).is_none_or(|last| last < key);
+            ascends && kept((key, value))
+        })
 }
 
 /// Something else that has the name is no damage to a database.

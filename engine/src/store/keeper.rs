@@ -279,7 +279,7 @@ impl Keeper {
             return Ok(false);
         }
         match part {
-            SavePart::Pairs(chunk) => self.charge.saver.commit(chunk)?,
+            SavePart::Pairs(chunk) => self.charge.saver.commit(&chunk)?,
             SavePart::Sources(sources) => {
                 let Some(running) = &mut self.running else { return Ok(false) };
                 for (name, runs) in sources {
@@ -303,6 +303,8 @@ impl Keeper {
                 let gone = std::mem::replace(&mut self.ids[shard].by_generation, kept);
                 let gone: Vec<Key> = gone.into_values().flatten().collect();
                 self.charge.saver.delete(&gone)?;
+                // Another shard may take long.
+                self.charge.saver.write_run()?;
                 let Some(running) = &mut self.running else { return Ok(false) };
                 running.covered[shard] = Some(covered);
                 return Ok(running.covered.iter().all(Option::is_some));

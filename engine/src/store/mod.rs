@@ -15,6 +15,7 @@
 //! Fails by: [`StoreError`].
 //! Not here: how a shard applies what it is given (`ebbtide_shard::recovery`).
 
+mod background;
 pub(crate) mod backup;
 mod checkpointer;
 mod error;

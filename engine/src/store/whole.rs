@@ -184,11 +184,11 @@ impl Whole {
         let mut walk = Walk::begin();
         let next = move || self.ledger.checkpoint(&mut walk, self.last, numbers);
         std::iter::from_fn(next).flat_map(|chunk| {
-            let record = |(key, value): &(Key, Vec<u8>)| {
-                let (record, _) = decode(*key, value).expect("it was just written");
-                (*key, record)
+            let record = |(key, value): (Key, Option<&[u8]>)| {
+                let (record, _) = decode(key, value?).expect("it was just written");
+                Some((key, record))
             };
-            chunk.puts().iter().map(record).collect::<Vec<_>>()
+            chunk.puts().changes().filter_map(record).collect::<Vec<_>>()
         })
     }
 
@@ -212,7 +212,7 @@ impl Whole {
         let mut saver = Saver::create(storage, manifest.store.0, opening)?;
         let mut walk = Walk::begin();
         while let Some(chunk) = self.ledger.checkpoint(&mut walk, self.last, numbers) {
-            saver.commit(chunk)?;
+            saver.commit(&chunk)?;
         }
         let sources = std::mem::take(&mut self.sources).into_iter();
         saver.put_sources(sources.map(|record| (source_id(&record.name), record)).collect())?;

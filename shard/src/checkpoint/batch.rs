@@ -1,19 +1,27 @@
 //! What is written at once: a batch of changes, and a chunk of a ledger's records.
+//!
+//! Promises: values lie one behind the other in one piece of memory, so that a record costs no
+//! allocation of its own, and a thread that gives them away leaves nothing to be freed but that.
 
-use super::record::ascend;
-use super::{Key, RecordDigest, SetDigest};
+use super::record::{PairRecord, encode_into};
+use super::{Key, RecordDigest, RecordFault, SetDigest};
 use ebbtide_wal::Lsn;
+use std::ops::Range;
 
 /// Changes that are applied together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    changes: Vec<(Key, Option<Vec<u8>>)>,
+    /// Where the value of each key lies; `None` for a key that is removed.
+    changes: Vec<(Key, Option<Range<usize>>)>,
+    values: Vec<u8>,
 }
 
 impl Batch {
     /// Keeps `value` under `key`.
-    pub fn put(&mut self, key: Key, value: Vec<u8>) {
-        self.changes.push((key, Some(value)));
+    pub fn put(&mut self, key: Key, value: &[u8]) {
+        let first = self.values.len();
+        self.values.extend_from_slice(value);
+        self.changes.push((key, Some(first..self.values.len())));
     }
 
     /// Removes what is under `key`.
@@ -22,26 +30,48 @@ impl Batch {
     }
 
     /// The changes, a value or its removal for each key.
-    #[must_use]
-    pub fn changes(&self) -> &[(Key, Option<Vec<u8>>)] {
-        &self.changes
+    pub fn changes(&self) -> impl ExactSizeIterator<Item = (Key, Option<&[u8]>)> {
+        self.changes.iter().map(|(key, place)| (*key, place.clone().map(|at| &self.values[at])))
     }
 
-    /// The changes, to keep.
+    /// How many changes there are.
     #[must_use]
-    pub fn into_changes(self) -> Vec<(Key, Option<Vec<u8>>)> {
-        self.changes
+    pub fn len(&self) -> usize {
+        self.changes.len()
     }
 
-    /// In the order of keys, in which storages take them fastest.
-    ///
-    /// # Panics
-    ///
-    /// If a key is changed twice: storages disagree on which change wins.
+    /// Whether nothing is changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Bytes of all values.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Adds the changes of another batch, which come later.
+    pub(super) fn append(&mut self, other: &Self) {
+        let first = self.values.len();
+        self.values.extend_from_slice(&other.values);
+        let moved = |at: &Range<usize>| first + at.start..first + at.end;
+        self.changes.extend(other.changes.iter().map(|(key, at)| (*key, at.as_ref().map(moved))));
+    }
+
+    /// In the order of keys, in which storages take them fastest, and each key once: of several
+    /// changes the last one counts.
     pub(super) fn sort(&mut self) {
-        self.changes.sort_unstable_by_key(|&(key, _)| key);
-        let keys = self.changes.iter().map(|&(key, _)| key);
-        assert!(ascend(keys), "a batch changes each key once");
+        // Stable, so that the last change of a key stays the last.
+        self.changes.sort_by_key(|&(key, _)| key);
+        self.changes.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
     }
 }
 
@@ -49,7 +79,7 @@ impl Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     lsn: Lsn,
-    puts: Vec<(Key, Vec<u8>)>,
+    puts: Batch,
     change: SetDigest,
     new_records: u64,
     last: bool,
@@ -59,7 +89,7 @@ impl Chunk {
     /// An empty chunk of states that include the log up to `lsn`.
     #[must_use]
     pub fn new(lsn: Lsn) -> Self {
-        let (puts, change) = (Vec::new(), SetDigest::default());
+        let (puts, change) = (Batch::default(), SetDigest::default());
         Self { lsn, puts, change, new_records: 0, last: false }
     }
 
@@ -72,7 +102,7 @@ impl Chunk {
 
     /// The records, as values under keys.
     #[must_use]
-    pub fn puts(&self) -> &[(Key, Vec<u8>)] {
+    pub const fn puts(&self) -> &Batch {
         &self.puts
     }
 
@@ -94,23 +124,46 @@ impl Chunk {
         self.last
     }
 
-    /// Adds a record, in place of the one with the digest `old`.
+    /// Adds a record, in place of the one with the digest `old`; gives back its own.
     pub(crate) fn put(
         &mut self,
-        put: (Key, Vec<u8>),
+        key: Key,
+        record: &PairRecord,
         old: Option<RecordDigest>,
-        new: RecordDigest,
-    ) {
-        self.puts.push(put);
+    ) -> Result<RecordDigest, RecordFault> {
+        let Batch { changes, values } = &mut self.puts;
+        let first = values.len();
+        let new = encode_into(key, record, values)?;
+        changes.push((key, Some(first..values.len())));
         self.change = self.change.without(old).with(new);
         self.new_records += u64::from(old.is_none());
+        Ok(new)
     }
 
     pub(crate) fn set_last(&mut self) {
         self.last = true;
     }
+}
 
-    pub(super) fn into_puts(self) -> Vec<(Key, Vec<u8>)> {
-        self.puts
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_changes_of_a_key_the_last_one_counts() {
+        let [one, two, three] = [3, 1, 2].map(|id| Key::Source { id });
+        let (mut batch, mut later) = (Batch::default(), Batch::default());
+        batch.put(one, b"old");
+        batch.put(two, b"two");
+        batch.put(one, b"older");
+        later.put(three, b"gone");
+        later.put(one, b"new");
+        later.delete(three);
+        batch.append(&later);
+        batch.sort();
+        let want: [(Key, Option<&[u8]>); 3] =
+            [(two, Some(b"two")), (three, None), (one, Some(b"new"))];
+        assert!(batch.changes().eq(want));
+        assert_eq!((batch.len(), batch.value_bytes()), (3, 18));
     }
 }

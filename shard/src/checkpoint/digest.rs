@@ -7,18 +7,23 @@
 //! against someone who can write the files.
 
 use super::Key;
+use std::cell::RefCell;
 use std::num::NonZeroU64;
-use std::sync::LazyLock;
 
 /// Bytes of the digest at the end of a value.
 const DIGEST_BYTES: usize = 16;
 
-static HASHER: LazyLock<blake3::Hasher> =
-    LazyLock::new(|| blake3::Hasher::new_derive_key("ebbtide record v1"));
+thread_local! {
+    /// Keyed once for each thread: what it costs to make one is as much as a record.
+    static HASHER: RefCell<blake3::Hasher> =
+        RefCell::new(blake3::Hasher::new_derive_key("ebbtide record v1"));
+}
 
 /// The digest that stands behind the archive of a record.
 pub(super) fn digest(key: Key, archive: &[u8]) -> [u8; DIGEST_BYTES] {
-    let hash = HASHER.clone().update(&key.to_bytes()).update(archive).finalize();
+    let hash = HASHER.with_borrow_mut(|hasher| {
+        hasher.reset().update(&key.to_bytes()).update(archive).finalize()
+    });
     std::array::from_fn(|i| hash.as_bytes()[i])
 }
 

@@ -95,25 +95,35 @@ impl Key {
         }
     }
 
+    /// Its id: what keys of one keyspace are ordered by first.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        match *self {
+            Self::Meta => 0,
+            Self::Pair { entity, .. } => entity.0,
+            Self::Source { id } => id,
+            Self::Ids { opening, .. } => opening,
+        }
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn to_bytes(self) -> KeyBytes {
         let mut bytes = [0; KEY_BYTES_MAX];
         bytes[TAG] = self.tag() as u8;
-        let (id, len) = match self {
-            Self::Meta => (0, SUFFIX),
-            Self::Source { id } => (id, SUFFIX),
-            Self::Pair { entity, number } => {
+        bytes[..ID].copy_from_slice(&self.id().to_be_bytes());
+        let len = match self {
+            Self::Meta | Self::Source { .. } => SUFFIX,
+            Self::Pair { number, .. } => {
                 bytes[SUFFIX] = number;
-                (entity.0, SUFFIX + 1)
+                SUFFIX + 1
             }
-            Self::Ids { opening, shard, sequence } => {
+            Self::Ids { shard, sequence, .. } => {
                 bytes[SUFFIX..SUFFIX + 2].copy_from_slice(&shard.to_be_bytes());
                 bytes[SUFFIX + 2..].copy_from_slice(&sequence.to_be_bytes());
-                (opening, KEY_BYTES_MAX)
+                KEY_BYTES_MAX
             }
         };
-        bytes[..ID].copy_from_slice(&id.to_be_bytes());
         KeyBytes { bytes, len }
     }
 

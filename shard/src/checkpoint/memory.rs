@@ -74,7 +74,7 @@ impl MemoryStorage {
         let inner = self.lock();
         let mut now = inner.flushed.clone();
         for batch in inner.pending.iter().take(kept) {
-            apply(&mut now, batch.clone());
+            apply(&mut now, batch);
         }
         let (flushed, rest) = (now.clone(), Inner::default());
         Self { inner: Mutex::new(Inner { now, flushed, ..rest }) }
@@ -145,8 +145,8 @@ impl StorageEngine for MemoryStorage {
         let mut inner = self.lock();
         let (result, done) = inner.count(StorageAction::Batch);
         if done {
-            inner.pending.push(batch.clone());
-            apply(&mut inner.now, batch);
+            apply(&mut inner.now, &batch);
+            inner.pending.push(batch);
         }
         result
     }
@@ -162,11 +162,11 @@ impl StorageEngine for MemoryStorage {
     }
 }
 
-fn apply(map: &mut Map, batch: Batch) {
-    for (key, value) in batch.into_changes() {
+fn apply(map: &mut Map, batch: &Batch) {
+    for (key, value) in batch.changes() {
         let place = (key.tag(), key.to_bytes().to_vec());
         match value {
-            Some(value) => drop(map.insert(place, value)),
+            Some(value) => drop(map.insert(place, value.to_vec())),
             None => drop(map.remove(&place)),
         }
     }
@@ -196,10 +196,10 @@ mod tests {
     fn a_scan_keeps_to_its_tag_and_range() {
         let mut storage = MemoryStorage::new();
         for entity in [3, 1, u64::MAX, 2] {
-            storage.put(pair(entity), vec![1]).unwrap();
+            storage.put(pair(entity), &[1]).unwrap();
         }
-        storage.put(Key::Source { id: 2 }, vec![2]).unwrap();
-        storage.put(Key::Meta, vec![3]).unwrap();
+        storage.put(Key::Source { id: 2 }, &[2]).unwrap();
+        storage.put(Key::Meta, &[3]).unwrap();
         assert_eq!(keys(&storage, Tag::Sig, 2..=3), [pair(2), pair(3)]);
         let all = [1, 2, 3, u64::MAX].map(pair);
         assert_eq!(keys(&storage, Tag::Sig, 0..=u64::MAX), all);
@@ -211,10 +211,10 @@ mod tests {
     #[test]
     fn a_power_cut_takes_the_last_batches_first() {
         let mut storage = MemoryStorage::new();
-        storage.put(pair(1), vec![1]).unwrap();
+        storage.put(pair(1), &[1]).unwrap();
         storage.flush().unwrap();
-        storage.put(pair(1), vec![2]).unwrap();
-        storage.put(pair(2), vec![2]).unwrap();
+        storage.put(pair(1), &[2]).unwrap();
+        storage.put(pair(2), &[2]).unwrap();
         assert_eq!(storage.unflushed(), 2);
         let cut = storage.after_power_cut(0);
         assert_eq!((cut.get(pair(1)), cut.get(pair(2))), (Ok(Some(vec![1])), Ok(None)));
@@ -227,13 +227,13 @@ mod tests {
         let mut storage = MemoryStorage::new();
         let kind = StorageErrorKind::OutOfSpace;
         storage.fail(Some(Fault { operation: 2, kind, sticky: false, done: true }));
-        storage.put(pair(1), vec![1]).unwrap();
-        let failed = storage.put(pair(2), vec![2]).unwrap_err();
+        storage.put(pair(1), &[1]).unwrap();
+        let failed = storage.put(pair(2), &[2]).unwrap_err();
         assert!(failed.is_out_of_space());
         assert!(failed.to_string().contains("free some space"), "{failed}");
         assert_eq!(storage.get(pair(2)), Ok(Some(vec![2])), "done, though it was said to fail");
         storage.fail(Some(Fault { operation: 4, kind, sticky: true, done: false }));
-        assert!(storage.put(pair(3), vec![3]).is_err());
+        assert!(storage.put(pair(3), &[3]).is_err());
         assert!(storage.get(pair(3)).is_err());
         storage.fail(None);
         assert_eq!(storage.get(pair(3)), Ok(None));

@@ -32,7 +32,7 @@ pub use load::{LoadError, LoadSink, Loaded, Part, load, load_range, read_meta, s
 pub use memory::{Fault, MemoryStorage};
 pub use record::{
     FORMAT_VERSION, IdsRecord, MetaRecord, PairRecord, Record, RecordFault, SourceRecord, decode,
-    encode, source_id,
+    decode_pair, encode, source_id,
 };
 pub use saver::{CheckpointDone, Opening, ReadBack, SaveError, Saver};
 pub use storage::{

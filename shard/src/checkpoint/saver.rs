@@ -1,10 +1,13 @@
 //! The one writer of a storage: it keeps the meta record true, batch by batch.
 //!
 //! ```text
-//! note opening ─▶ commit chunk, put sources, put ids, delete … ─▶ finish:
-//!                 flush ─▶ read back ─▶ batch that raises `covered` ─▶ flush ─▶ read meta back
+//! note opening ─▶ commit chunk … ─run, sorted─▶ batch ─▶ flush ─▶ read back
+//!                 put sources, put ids, delete … ─▶ batch
+//!                 finish ─▶ flush ─▶ read back ─▶ batch that raises `covered` ─▶ flush ─▶ meta
 //! ```
 //!
+//! Chunks are collected to runs: records come in the order of a hash, and storages take many of
+//! them at once, in the order of their keys, far faster than one by one.
 //! Promises: each batch carries the meta record that is right once it is applied; `covered` rises
 //! only after all records of the checkpoint were flushed, read back and hashed again. What reading
 //! back sees is the storage's view of them, caches included: it finds a stale or lost version, not
@@ -17,10 +20,16 @@
 use super::record::verify;
 use super::{
     Batch, Chunk, FORMAT_VERSION, IdsRecord, Key, Loaded, MetaRecord, Record, RecordDigest,
-    RecordFault, SetDigest, SourceRecord, StorageEngine, StorageError, encode,
+    RecordFault, SetDigest, SourceRecord, StorageEngine, StorageError, Tag, encode,
 };
-use crate::limits::UNREAD_RECORDS_MAX;
+use crate::limits::RUN_BYTES_MAX;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Of so many records one at least has to be read back for all of them to be read through: what a
+/// search for one key costs.
+const READ_THROUGH: u64 = 8;
 
 /// What an opening of the store changes in the meta record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +113,22 @@ pub enum SaveError {
     },
 }
 
+/// Records of pairs that are to be written together, and what they do to the whole.
+#[derive(Debug, Default)]
+struct Run {
+    batch: Batch,
+    change: SetDigest,
+    new_records: u64,
+}
+
 /// The writer of one storage.
 #[derive(Debug)]
 pub struct Saver<S> {
     storage: S,
     meta: MetaRecord,
     others: BTreeMap<Key, RecordDigest>,
+    run: Run,
+    run_bytes_max: usize,
     /// What was written and not yet read back; `None` for what was deleted.
     unread: Vec<(Key, Option<RecordDigest>)>,
     records: u64,
@@ -148,7 +167,23 @@ impl<S: StorageEngine> Saver<S> {
     #[must_use]
     pub fn resume(storage: S, loaded: Loaded) -> Self {
         let Loaded { meta, others } = loaded;
-        Self { storage, meta, others, unread: Vec::new(), records: 0, bytes: 0, failed: None }
+        Self {
+            storage,
+            meta,
+            others,
+            run: Run::default(),
+            run_bytes_max: RUN_BYTES_MAX,
+            unread: Vec::new(),
+            records: 0,
+            bytes: 0,
+            failed: None,
+        }
+    }
+
+    /// With shorter runs.
+    #[cfg(test)]
+    pub(super) fn in_runs_of(self, run_bytes_max: usize) -> Self {
+        Self { run_bytes_max, ..self }
     }
 
     /// The meta record as of the last batch.
@@ -194,19 +229,25 @@ impl<S: StorageEngine> Saver<S> {
         self.flush()
     }
 
-    /// Writes a chunk of a ledger's records. The log must be durable up to [`Chunk::lsn`].
+    /// Takes a chunk of a ledger's records, to be written with others: when there are many, with
+    /// [`Saver::write_run`], or when the checkpoint ends. The log must be durable up to
+    /// [`Chunk::lsn`].
     ///
     /// # Errors
     ///
     /// [`SaveError`], of whatever kind: then nothing more is taken, but after
     /// [`SaveError::Refused`].
-    pub fn commit(&mut self, chunk: Chunk) -> Result<(), SaveError> {
-        let (change, new) = (chunk.change(), chunk.new_records());
-        let mut batch = Batch::default();
-        for (key, value) in chunk.into_puts() {
-            batch.put(key, value);
+    pub fn commit(&mut self, chunk: &Chunk) -> Result<(), SaveError> {
+        self.refuse_after_failure()?;
+        let Run { batch, change, new_records } = &mut self.run;
+        batch.append(chunk.puts());
+        *change = change.and(chunk.change());
+        *new_records += chunk.new_records();
+        if batch.value_bytes() < self.run_bytes_max {
+            return Ok(());
         }
-        self.write_records(batch, change, new.cast_signed())
+        self.write_run()?;
+        self.verify_written()
     }
 
     /// Writes the records of sources, under their ids.
@@ -263,6 +304,7 @@ impl<S: StorageEngine> Saver<S> {
         let before: BTreeMap<_, _> = self.meta.covered.iter().copied().collect();
         let falls = |&(log, lsn): &(u32, u64)| before.get(&log).is_some_and(|&old| lsn < old);
         assert!(!covered.iter().any(falls), "a log stays covered");
+        self.write_run()?;
         self.verify_written()?;
         let number = self.meta.checkpoint + 1;
         let meta = self.meta.clone();
@@ -284,7 +326,7 @@ impl<S: StorageEngine> Saver<S> {
         let mut batch = Batch::default();
         for (key, record) in records {
             let refused = |fault| SaveError::Refused { key, fault };
-            batch.put(key, encode(key, &record).map_err(refused)?);
+            batch.put(key, &encode(key, &record).map_err(refused)?);
         }
         let (mut change, mut new) = (SetDigest::default(), 0);
         for (key, digest) in digests(&batch) {
@@ -296,6 +338,17 @@ impl<S: StorageEngine> Saver<S> {
         self.write_records(batch, change, new)
     }
 
+    /// Writes what was collected of the chunks. The meta record says nothing of it before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saver::commit`].
+    pub fn write_run(&mut self) -> Result<(), SaveError> {
+        let Run { mut batch, change, new_records } = std::mem::take(&mut self.run);
+        batch.sort();
+        self.write_records(batch, change, new_records.cast_signed())
+    }
+
     /// Writes records with the meta record they make true, and notes that they are to be read back.
     fn write_records(
         &mut self,
@@ -303,20 +356,18 @@ impl<S: StorageEngine> Saver<S> {
         change: SetDigest,
         new: i64,
     ) -> Result<(), SaveError> {
-        if batch.changes().is_empty() {
+        if batch.is_empty() {
             return self.refuse_after_failure();
         }
         self.unread.extend(digests(&batch));
-        let put = batch.changes().iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-        for (key, value) in put {
+        for (key, value) in batch.changes().filter_map(|(key, value)| Some((key, value?))) {
             self.records += 1;
             self.bytes += (key.to_bytes().len() + value.len()) as u64;
         }
         let records = self.meta.records.checked_add_signed(new);
         let records = records.expect("no more records go than there are");
         let set_digest = SetDigest(self.meta.set_digest).and(change).0;
-        self.write(batch, MetaRecord { records, set_digest, ..self.meta.clone() })?;
-        if self.unread.len() < UNREAD_RECORDS_MAX { Ok(()) } else { self.verify_written() }
+        self.write(batch, MetaRecord { records, set_digest, ..self.meta.clone() }).map(drop)
     }
 
     /// Applies a batch together with the meta record, and gives back the value of that.
@@ -324,7 +375,7 @@ impl<S: StorageEngine> Saver<S> {
         self.refuse_after_failure()?;
         let refused = |fault| SaveError::Refused { key: Key::Meta, fault };
         let value = encode(Key::Meta, &meta).map_err(refused)?;
-        batch.put(Key::Meta, value.clone());
+        batch.put(Key::Meta, &value);
         batch.sort();
         let done = self.storage.batch(batch);
         done.map_err(|error| self.fail(error.into()))?;
@@ -336,15 +387,52 @@ impl<S: StorageEngine> Saver<S> {
     fn verify_written(&mut self) -> Result<(), SaveError> {
         self.flush()?;
         let mut unread = std::mem::take(&mut self.unread);
-        // Stable, so that the last version of a key stays the last.
+        // Stable, so that of several versions of a key the last one comes first.
+        unread.reverse();
         unread.sort_by_key(|&(key, _)| key);
-        for versions in unread.chunk_by(|one, other| one.0 == other.0) {
-            let Some(&(key, written)) = versions.last() else { continue };
+        unread.dedup_by_key(|&mut (key, _)| key);
+        let pairs = unread.partition_point(|&(key, _)| key.tag() <= Tag::Sig);
+        let (pairs, others) = unread.split_at(pairs);
+        let search = if READ_THROUGH * pairs.len() as u64 >= self.meta.records {
+            self.read_through(pairs)?;
+            others
+        } else {
+            &unread
+        };
+        for &(key, written) in search {
             let value = self.read(key)?;
             compare(key, written, value.as_deref())
                 .map_err(|found| self.fail(SaveError::ReadBack { key, found }))?;
         }
         Ok(())
+    }
+
+    /// Reads all pairs from the first to the last of `pairs`, and compares those.
+    fn read_through(&mut self, pairs: &[(Key, Option<RecordDigest>)]) -> Result<(), SaveError> {
+        let (Some(first), Some(last)) = (pairs.first(), pairs.last()) else { return Ok(()) };
+        let (mut left, mut bad) = (pairs.iter(), None);
+        let mut next = left.next();
+        let read = self.storage.scan(Tag::Sig, first.0.id()..=last.0.id(), &mut |found, value| {
+            let (Some(&(key, written)), Some(found)) = (next, Key::of_bytes(found)) else {
+                return ControlFlow::Continue(());
+            };
+            let compared = match key.cmp(&found) {
+                Ordering::Greater => return ControlFlow::Continue(()),
+                Ordering::Equal => compare(key, written, Some(value)),
+                Ordering::Less => compare(key, written, None),
+            };
+            next = left.next();
+            match compared {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(found) => {
+                    bad = Some(SaveError::ReadBack { key, found });
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        read.map_err(|error| self.fail(error.into()))?;
+        let rest = next.map(|&(key, _)| SaveError::ReadBack { key, found: ReadBack::Missing });
+        bad.or(rest).map_or(Ok(()), |error| Err(self.fail(error)))
     }
 
     fn read(&mut self, key: Key) -> Result<Option<Vec<u8>>, SaveError> {
@@ -373,8 +461,7 @@ impl<S: StorageEngine> Saver<S> {
 
 /// The digests of a batch's values, by key; `None` for what it deletes.
 fn digests(batch: &Batch) -> impl Iterator<Item = (Key, Option<RecordDigest>)> {
-    let of = |value: &Vec<u8>| RecordDigest::of_value(value);
-    batch.changes().iter().map(move |(key, value)| (*key, value.as_ref().and_then(of)))
+    batch.changes().map(|(key, value)| (key, value.and_then(RecordDigest::of_value)))
 }
 
 /// Whether what is read under `key` is what was written.

@@ -53,7 +53,7 @@ pub trait StorageEngine: Send + Sync {
     /// # Errors
     ///
     /// As [`StorageEngine::batch`].
-    fn put(&mut self, key: Key, value: Vec<u8>) -> Result<(), StorageError> {
+    fn put(&mut self, key: Key, value: &[u8]) -> Result<(), StorageError> {
         let mut batch = Batch::default();
         batch.put(key, value);
         self.batch(batch)

@@ -13,8 +13,8 @@
 
 use super::SignalLedger;
 use super::table::Table;
-use crate::checkpoint::{Chunk, Key, PairRecord, RecordDigest, RecordFault, encode};
-use crate::limits::{BUCKETS, WALK_RECORDS_MAX, WALK_SLOTS_MAX};
+use crate::checkpoint::{Chunk, Key, PairRecord, RecordDigest, RecordFault};
+use crate::limits::{WALK_RECORDS_MAX, WALK_SLOTS_MAX};
 use crate::signal::hot::HotSignalState;
 use crate::{EntityHash, EntityId, Materializer, RoutedEvent, SignalId, Timestamp};
 use ebbtide_wal::Lsn;
@@ -82,11 +82,11 @@ impl Materializer for SignalLedger {
         if walk.finished {
             return None;
         }
-        let mut chunk = Chunk::new(lsn);
+        let (mut chunk, mut record) = (Chunk::new(lsn), PairRecord::blank());
         let mut looks = 0;
         while let Some(slot) = walk.next_slot(&self.states) {
             if self.states.at(slot).is_some_and(HotSignalState::is_dirty) {
-                self.write_out(slot, numbers, &mut chunk);
+                self.write_out(slot, numbers, (&mut chunk, &mut record));
             }
             looks += 1;
             if looks == walk.slots_max || chunk.puts().len() == walk.records_max {
@@ -116,11 +116,7 @@ impl Materializer for SignalLedger {
         if let Some(digest) = saved {
             state.set_saved(digest.get());
         }
-        let mut counts = [0; BUCKETS];
-        for &(position, count) in &record.counts {
-            counts[usize::from(position)] = count;
-        }
-        self.buckets.replace(state.buckets_mut(), time, &counts);
+        self.buckets.put_back(state.buckets_mut(), time, &record.counts);
         self.rank(slot, signal);
         Ok(())
     }
@@ -132,34 +128,31 @@ impl SignalLedger {
         self.states.fetch(self.states.start(pair.hash, pair.signal));
     }
 
-    /// Puts the record of a slot's pair in the chunk, and its digest in the slot.
-    fn write_out(&mut self, slot: usize, numbers: &[u8], chunk: &mut Chunk) {
+    /// Puts the record of a slot's pair in the chunk, and its digest in the slot. What is in
+    /// `record` before does not matter.
+    fn write_out(
+        &mut self,
+        slot: usize,
+        numbers: &[u8],
+        (chunk, record): (&mut Chunk, &mut PairRecord),
+    ) {
         let Some(state) = self.states.at_mut(slot) else { return };
         let half_lives = self.schema.def(state.signal()).half_lives().len();
-        let counts = self.buckets.counts(state.buckets(), state.last_update());
-        let record = PairRecord {
+        let mut counts = std::mem::take(&mut record.counts);
+        counts.clear();
+        self.buckets.list(state.buckets(), state.last_update(), &mut counts);
+        *record = PairRecord {
             lsn: chunk.lsn().get(),
-            counts: (0..).zip(counts).filter(|&(_, count)| count > 0).collect(),
-            ..record_of(state, half_lives)
+            last_update: state.last_update().as_nanos(),
+            sums: state.sums(),
+            all_time: state.all_time(),
+            half_lives: u8::try_from(half_lives).expect("at most three half-lives"),
+            saturated: state.is_saturated(),
+            counts,
         };
         let key = Key::Pair { entity: state.entity(), number: numbers[state.signal().index()] };
-        let value = encode(key, &record).expect("the ledger keeps the rules of its records");
-        let digest = RecordDigest::of_value(&value).expect("a value ends with its digest");
-        chunk.put((key, value), RecordDigest::new(state.saved()), digest);
-        state.set_saved(digest.get());
-    }
-}
-
-/// What a record takes from the hot state.
-fn record_of(state: &HotSignalState, half_lives: usize) -> PairRecord {
-    PairRecord {
-        lsn: 0,
-        last_update: state.last_update().as_nanos(),
-        sums: state.sums(),
-        all_time: state.all_time(),
-        half_lives: u8::try_from(half_lives).expect("at most three half-lives"),
-        saturated: state.is_saturated(),
-        counts: Vec::new(),
+        let digest = chunk.put(key, record, RecordDigest::new(state.saved()));
+        state.set_saved(digest.expect("the ledger keeps the rules of its records").get());
     }
 }
 

@@ -119,7 +119,7 @@ mod tests {
         let mut storage = MemoryStorage::default();
         let key = |n: u64| Key::Pair { entity: EntityId(n * 1_000_003), number: 0 };
         for n in 0..100 {
-            storage.put(key(n), vec![7]).unwrap();
+            storage.put(key(n), &[7]).unwrap();
         }
         let torn = Torn(storage, 40 * 1_000_003..=49 * 1_000_003);
         let found = gather(&torn, Tag::Sig);

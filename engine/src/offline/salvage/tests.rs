@@ -74,7 +74,7 @@ fn flip_record(storage: &mut FjallStorage) {
     let key = Key::Pair { entity: HARMED, number: 0 };
     let mut value = storage.get(key).unwrap().unwrap();
     value[20] ^= 1;
-    storage.put(key, value).unwrap();
+    storage.put(key, &value).unwrap();
 }
 
 fn saved(folder: &TempDir) -> Salvage {
@@ -192,7 +192,7 @@ fn a_record_without_a_trace_and_an_old_one_are_told() {
         let value = storage.get(key).unwrap().unwrap();
         let (mut record, _) = decode::<ebbtide_shard::checkpoint::PairRecord>(key, &value).unwrap();
         record.all_time += 1;
-        storage.put(key, ebbtide_shard::checkpoint::encode(key, &record).unwrap()).unwrap();
+        storage.put(key, &ebbtide_shard::checkpoint::encode(key, &record).unwrap()).unwrap();
     });
     assert!(matches!(saved(&folder).troubles[..], [Trouble::Stale]));
 }
@@ -203,7 +203,7 @@ fn a_source_whose_name_is_lost_is_told_and_what_it_sent_last_left_out() {
     let whole = counts(&folder, "store");
     harm(&folder, |storage| {
         let key = Key::Source { id: SourceId::of("feed").0 };
-        storage.put(key, vec![7; 40]).unwrap();
+        storage.put(key, &[7; 40]).unwrap();
     });
     let salvage = saved(&folder);
     let [Trouble::Record { tag: Tag::Src, .. }, Trouble::Unnamed { count: 100, .. }] =
@@ -217,7 +217,7 @@ fn a_source_whose_name_is_lost_is_told_and_what_it_sent_last_left_out() {
     let folder = made(1 << 20, true);
     harm(&folder, |storage| {
         let key = Key::Source { id: SourceId::of("feed").0 };
-        storage.put(key, vec![7; 40]).unwrap();
+        storage.put(key, &[7; 40]).unwrap();
     });
     let salvage = saved(&folder);
     assert!(matches!(rebuilt(&salvage), Trouble::Record { tag: Tag::Src, .. }));

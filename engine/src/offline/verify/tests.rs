@@ -72,8 +72,8 @@ impl Store {
             let (mut meta, _) = decode::<MetaRecord>(Key::Meta, &meta).unwrap();
             meta.set_digest = SetDigest(meta.set_digest).without(Some(old)).with(new).0;
             let mut batch = Batch::default();
-            batch.put(key, value);
-            batch.put(Key::Meta, encode(Key::Meta, &meta).unwrap());
+            batch.put(key, &value);
+            batch.put(Key::Meta, &encode(Key::Meta, &meta).unwrap());
             storage.batch(batch).unwrap();
             let Key::Pair { entity: of, .. } = key else { panic!("{key}") };
             entity = of;
@@ -100,7 +100,7 @@ fn every_damaged_record_is_named_by_its_key_and_a_lost_one_is_missed() {
     store.tamper(|storage| {
         for (key, mut value) in pairs(storage).into_iter().step_by(20) {
             value[3] ^= 0x40;
-            storage.put(key, value).unwrap();
+            storage.put(key, &value).unwrap();
             keys.push(key.to_string());
         }
     });
@@ -178,7 +178,7 @@ fn a_checkpoint_that_is_older_than_its_logs_know_is_found() {
     for tag in Tag::ALL {
         let mut batch = Batch::default();
         let mut visit = |key: &[u8], value: &[u8]| {
-            batch.put(Key::of_bytes(key).unwrap(), value.to_vec());
+            batch.put(Key::of_bytes(key).unwrap(), value);
             ControlFlow::Continue(())
         };
         copied.storage().scan(tag, 0..=u64::MAX, &mut visit).unwrap();
@@ -228,7 +228,7 @@ fn findings_are_bounded_and_all_counted() {
     let store = Store::new();
     store.tamper(|storage| {
         for entity in (0..300).map(EntityId) {
-            storage.put(Key::Pair { entity, number: 0 }, vec![7; 40]).unwrap();
+            storage.put(Key::Pair { entity, number: 0 }, &[7; 40]).unwrap();
         }
     });
     let found = store.verified();

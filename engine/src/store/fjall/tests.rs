@@ -35,11 +35,11 @@ fn what_is_kept_is_there_after_opening_again() {
     let path = folder.path().join("checkpoint");
     let mut storage = FjallStorage::open(&path).unwrap();
     for entity in [3, 1, u64::MAX, 2] {
-        storage.put(pair(entity), vec![1; 100]).unwrap();
+        storage.put(pair(entity), &[1; 100]).unwrap();
     }
     let mut batch = Batch::default();
-    batch.put(Key::Source { id: 2 }, vec![2]);
-    batch.put(Key::Meta, vec![3]);
+    batch.put(Key::Source { id: 2 }, &[2]);
+    batch.put(Key::Meta, &[3]);
     batch.delete(pair(2));
     storage.batch(batch).unwrap();
     storage.flush().unwrap();
@@ -55,6 +55,76 @@ fn what_is_kept_is_there_after_opening_again() {
     assert_eq!(keys(&storage, Tag::Sig, 0..=2), []);
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+/// A run of pairs with a meta record, long enough to become tables.
+fn run(version: u8) -> Batch {
+    let mut batch = Batch::default();
+    batch.put(Key::Meta, &[version; 50]);
+    for entity in (0..=RUN_BYTES_MIN as u64 / 400).map(pair) {
+        batch.put(entity, &[version; 400]);
+    }
+    batch
+}
+
+#[test]
+fn a_run_is_kept_with_its_meta_record_and_changed_by_what_comes_later() {
+    let folder = TempDir::new().unwrap();
+    let mut storage = FjallStorage::open(folder.path()).unwrap();
+    storage.put(pair(1), &[1; 30]).unwrap();
+    storage.put(pair(u64::MAX), &[1; 30]).unwrap();
+    storage.put(Key::Source { id: 1 }, &[1; 20]).unwrap();
+    let tables = |path: &Path| {
+        let sig = path.join("keyspaces").join("2").join("tables");
+        fs::read_dir(sig).unwrap().count()
+    };
+    assert_eq!(tables(folder.path()), 0);
+    storage.batch(run(2)).unwrap();
+    assert!(tables(folder.path()) > 0, "it did not go through the journal");
+    storage.put(pair(3), &[3; 30]).unwrap();
+    let all = 2 + RUN_BYTES_MIN / 400;
+    let assert_kept = |storage: &FjallStorage| {
+        assert_eq!(storage.get(Key::Meta), Ok(Some(vec![2; 50])));
+        assert_eq!(storage.get(pair(1)), Ok(Some(vec![2; 400])));
+        assert_eq!(storage.get(pair(3)), Ok(Some(vec![3; 30])));
+        assert_eq!(storage.get(pair(u64::MAX)), Ok(Some(vec![1; 30])));
+        assert_eq!(keys(storage, Tag::Sig, 0..=u64::MAX).len(), all);
+        assert_eq!(keys(storage, Tag::Meta, 0..=u64::MAX), [Key::Meta]);
+        assert_eq!(keys(storage, Tag::Src, 0..=u64::MAX).len(), 1);
+    };
+    assert_kept(&storage);
+    // As after the end of the process: nothing was flushed that the run did not need.
+    let copy = TempDir::new().unwrap();
+    copy_folder(folder.path(), copy.path());
+    storage.close().unwrap();
+    for path in [folder.path(), copy.path()] {
+        let mut storage = FjallStorage::open(path).unwrap();
+        assert_kept(&storage);
+        storage.put(Key::Meta, &[4; 50]).unwrap();
+        assert_eq!(storage.get(Key::Meta), Ok(Some(vec![4; 50])));
+        storage.batch(run(5)).unwrap();
+        assert_eq!(storage.get(Key::Meta), Ok(Some(vec![5; 50])));
+        assert_eq!(storage.get(pair(3)), Ok(Some(vec![5; 400])));
+        storage.close().unwrap();
+    }
+}
+
+#[test]
+fn a_meta_record_in_a_keyspace_of_its_own_is_moved_by_the_first_batch() {
+    let folder = TempDir::new().unwrap();
+    let storage = FjallStorage::open(folder.path()).unwrap();
+    let apart = &storage.keyspaces[Tag::Meta as usize];
+    apart.insert(&*Key::Meta.to_bytes(), [1; 40]).unwrap();
+    storage.close().unwrap();
+    let mut storage = FjallStorage::open(folder.path()).unwrap();
+    assert_eq!(storage.get(Key::Meta), Ok(Some(vec![1; 40])));
+    assert_eq!(keys(&storage, Tag::Meta, 0..=0), [Key::Meta]);
+    storage.batch(run(2)).unwrap();
+    assert_eq!(storage.get(Key::Meta), Ok(Some(vec![2; 50])));
+    storage.close().unwrap();
+    let storage = FjallStorage::open(folder.path()).unwrap();
+    assert!(!storage.is_meta_apart);
+    assert_eq!(storage.get(Key::Meta), Ok(Some(vec![2; 50])));
 }
 
 #[test]
@@ -110,7 +180,7 @@ fn record(ledger: &mut SignalLedger, entities: std::ops::Range<u64>) {
 fn checkpoint(ledger: &mut SignalLedger, saver: &mut Saver<FjallStorage>, lsn: u64) {
     let mut walk = Walk::begin();
     while let Some(chunk) = ledger.checkpoint(&mut walk, ebbtide_wal::Lsn::new(lsn), &[0]) {
-        saver.commit(chunk).unwrap();
+        saver.commit(&chunk).unwrap();
     }
     let name = "orders".to_owned();
     let source = SourceRecord { name, runs: vec![(0, lsn)] };
@@ -196,7 +266,7 @@ fn a_record_altered_or_lost_in_the_database_is_named() {
     let whole = storage.get(pair(77)).unwrap().unwrap();
     let mut flipped = whole.clone();
     flipped[20] ^= 1;
-    storage.put(pair(77), flipped).unwrap();
+    storage.put(pair(77), &flipped).unwrap();
     let error = load(&storage, &mut Restore(self::ledger())).err().unwrap();
     let named = LoadError::Record {
         tag: Tag::Sig,
@@ -207,7 +277,7 @@ fn a_record_altered_or_lost_in_the_database_is_named() {
     storage.delete(pair(77)).unwrap();
     let error = load(&storage, &mut Restore(self::ledger())).err().unwrap();
     assert_eq!(error, LoadError::Count { found: 4000, expected: 4001 });
-    storage.put(pair(77), whole).unwrap();
+    storage.put(pair(77), &whole).unwrap();
     load(&storage, &mut Restore(self::ledger())).unwrap();
     storage.delete(Key::Meta).unwrap();
     assert_eq!(read_meta(&storage), Err(LoadError::MetaMissing));
@@ -325,4 +395,12 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for (below, bytes) in files(from) {
+        let path = to.join(below);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
 }

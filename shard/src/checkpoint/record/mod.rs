@@ -41,6 +41,17 @@ pub trait Record:
     /// The keyspace of its keys.
     const TAG: Tag;
 
+    /// Adds its archive to `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordFault::Structure`] if it cannot be archived.
+    fn archive_into(&self, bytes: &mut Vec<u8>) -> Result<(), RecordFault> {
+        let archived = rkyv::api::high::to_bytes_in::<_, Error>(self, std::mem::take(bytes));
+        *bytes = archived.map_err(|cause| RecordFault::Structure { cause: cause.to_string() })?;
+        Ok(())
+    }
+
     /// Whether it means something, under this key of its keyspace.
     ///
     /// # Errors
@@ -55,13 +66,30 @@ pub trait Record:
 ///
 /// [`RecordFault`] if the record breaks its own rules, so that it could not be read back.
 pub fn encode<R: Record>(key: Key, record: &R) -> Result<Vec<u8>, RecordFault> {
+    let mut value = Vec::new();
+    encode_into(key, record, &mut value).map(|_| value)
+}
+
+/// Adds the value that keeps `record` under `key` to `values`, and gives back its digest.
+///
+/// # Errors
+///
+/// As [`encode`]; what is in `values` then is of no use.
+pub(crate) fn encode_into<R: Record>(
+    key: Key,
+    record: &R,
+    values: &mut Vec<u8>,
+) -> Result<RecordDigest, RecordFault> {
     check(key, record)?;
-    let archived = rkyv::api::high::to_bytes_in::<_, Error>(record, Vec::new());
-    let mut value =
-        archived.map_err(|cause| RecordFault::Structure { cause: cause.to_string() })?;
-    value.extend_from_slice(&digest(key, &value));
-    let bytes = value.len();
-    if bytes > RECORD_VALUE_BYTES_MAX { Err(RecordFault::Length { bytes }) } else { Ok(value) }
+    let first = values.len();
+    record.archive_into(values)?;
+    let digest = digest(key, &values[first..]);
+    values.extend_from_slice(&digest);
+    let bytes = values.len() - first;
+    if bytes > RECORD_VALUE_BYTES_MAX {
+        return Err(RecordFault::Length { bytes });
+    }
+    Ok(RecordDigest::of(&digest))
 }
 
 /// The record that `value` keeps under `key`, and its digest.
@@ -76,6 +104,23 @@ pub fn decode<R: Record>(key: Key, value: &[u8]) -> Result<(R, RecordDigest), Re
     let record = rkyv::deserialize::<R, Error>(archived).map_err(broken)?;
     check(key, &record)?;
     Ok((record, digest))
+}
+
+/// Reads the record of a pair into `record`, whose list is used again; gives back its digest.
+///
+/// # Errors
+///
+/// As [`decode`]; what is in `record` then is of no use.
+pub fn decode_pair(
+    key: Key,
+    value: &[u8],
+    record: &mut PairRecord,
+) -> Result<RecordDigest, RecordFault> {
+    let (archive, digest) = verify(key, value)?;
+    let broken = |cause: Error| RecordFault::Structure { cause: cause.to_string() };
+    record.read(rkyv::access(archive).map_err(broken)?);
+    check(key, record)?;
+    Ok(digest)
 }
 
 /// The archive of a value and its digest, if that vouches for it under this key.

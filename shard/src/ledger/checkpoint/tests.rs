@@ -39,8 +39,9 @@ fn event(entity: u64, signal: u8, time: u64, weight: f64) -> RoutedEvent {
 fn store(chunk: &Chunk, stored: &mut Stored) {
     let mut change = crate::checkpoint::SetDigest::default();
     let mut new = 0;
-    for (key, value) in chunk.puts() {
-        let old = stored.insert(*key, value.clone());
+    for (key, value) in chunk.puts().changes() {
+        let value = value.unwrap();
+        let old = stored.insert(key, value.to_vec());
         new += u64::from(old.is_none());
         change = change.without(old.as_deref().and_then(RecordDigest::of_value));
         change = change.with(RecordDigest::of_value(value).unwrap());
@@ -208,7 +209,8 @@ fn a_walk_writes_what_has_changed_and_nothing_else() {
     let mut walk = Walk::begin();
     while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::new(79), &NUMBERS) {
         assert_eq!(chunk.new_records(), 0);
-        changed.extend(chunk.puts().iter().cloned());
+        let puts = chunk.puts().changes();
+        changed.extend(puts.map(|(key, value)| (key, value.unwrap().to_vec())));
     }
     assert_eq!(changed.len(), 1);
     assert_ne!(changed.values().next(), stored.get(changed.keys().next().unwrap()));

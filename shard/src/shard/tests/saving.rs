@@ -44,9 +44,9 @@ fn outcome(parts: &mpsc::Receiver<SavePart>) -> (Vec<(u64, u64)>, Option<u64>) {
         assert!(covered.is_none(), "nothing comes behind the end");
         match part {
             SavePart::Pairs(chunk) => {
-                for (key, value) in chunk.puts() {
-                    let Key::Pair { entity, .. } = *key else { panic!("{key}") };
-                    let record = decode::<PairRecord>(*key, value).expect("just written").0;
+                for (key, value) in chunk.puts().changes() {
+                    let Key::Pair { entity, .. } = key else { panic!("{key}") };
+                    let record = decode::<PairRecord>(key, value.unwrap()).unwrap().0;
                     pairs.push((entity.0, record.lsn));
                 }
             }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
-use super::{Added, BucketedCounter, Counts, Heads};
+use super::{Added, BucketedCounter, Counts, Heads, Listed};
 use crate::limits::BUCKETS;
 use crate::prefetch::prefetch;
 use crate::signal::window::Ring;
@@ -56,6 +56,17 @@ impl<T: Count> BucketedCounter for Dense<T> {
         Some(block)
     }
 
+    fn of_listed(listed: &[Listed], _heads: Heads) -> Option<Self> {
+        let mut block = Self::EMPTY;
+        for &(at, count) in listed {
+            let bucket = &mut block.0[usize::from(at)];
+            *bucket = T::try_from(count).ok()?;
+            // Room for one event more.
+            bucket.next()?;
+        }
+        Some(block)
+    }
+
     #[inline]
     fn advance(&mut self, ring: Ring, head: u64, to: u64) {
         // The positions of the buckets that come in stood for expired ones.
@@ -100,5 +111,19 @@ impl<T: Count> BucketedCounter for Dense<T> {
 
     fn counts(&self, _heads: Heads) -> Counts {
         self.0.map(Into::into)
+    }
+
+    fn list(&self, _heads: Heads, list: &mut Vec<Listed>) {
+        let counts = (0..).zip(self.0.map(Into::into));
+        list.extend(counts.filter(|&(_, count)| count > 0));
+    }
+}
+
+impl Dense<u32> {
+    /// The block that holds the `listed` buckets, with room for more or not.
+    pub(super) fn full(listed: &[Listed]) -> Self {
+        let mut block = Self::EMPTY;
+        listed.iter().for_each(|&(at, count)| block.0[usize::from(at)] = count);
+        block
     }
 }

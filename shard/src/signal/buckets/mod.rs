@@ -33,7 +33,10 @@ use packed::Packed;
 use slab::Slab;
 
 /// The counters of one pair, written out: minutes at 0..60, hours at 60..228.
-pub type Counts = [u32; BUCKETS];
+type Counts = [u32; BUCKETS];
+
+/// A bucket that is not empty: its position and its count.
+pub type Listed = (u8, u32);
 
 /// What came of counting one event in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,10 @@ trait BucketedCounter: Copy + Send + 'static {
     /// The block that holds `counts`, unless this class lacks the room for them and one event more.
     fn holding(counts: &Counts, heads: Heads) -> Option<Self>;
 
+    /// The block that holds the `listed` buckets, by position, unless [`BucketedCounter::holding`]
+    /// would find no room for them.
+    fn of_listed(listed: &[Listed], heads: Heads) -> Option<Self>;
+
     /// Lets `ring` end with `to`, later than `head`: the buckets that come in are empty.
     fn advance(&mut self, ring: Ring, head: u64, to: u64);
 
@@ -72,6 +79,9 @@ trait BucketedCounter: Copy + Send + 'static {
 
     /// All buckets, written out.
     fn counts(&self, heads: Heads) -> Counts;
+
+    /// Adds those that are not empty to `list`, by position.
+    fn list(&self, heads: Heads, list: &mut Vec<Listed>);
 }
 
 /// A bucket of each ring.
@@ -111,6 +121,12 @@ impl Heads {
         let ring = if position < MINUTES.count() { MINUTES } else { HOURS };
         let last = self.position(ring, 0);
         (ring, if position > last { last + ring.count() - position } else { last - position })
+    }
+
+    /// How many buckets of a ring stand at positions up to that of the last.
+    fn ages_up_to_last(self, ring: Ring) -> usize {
+        let head = if ring == MINUTES { self.minute } else { self.hour };
+        ring.position(head) - ring.position(0) + 1
     }
 
     /// The position of a bucket so many before the last.
@@ -258,16 +274,36 @@ impl BucketStore {
         on_block!(self, at, get, |block| block.fetch(event), none: ());
     }
 
-    /// All counters at `at`, which end at `head`, written out.
-    #[must_use]
-    pub fn counts(&self, at: BucketRef, head: Timestamp) -> Counts {
-        self.written_out(at, Heads::of(head))
+    /// Adds the counters at `at` that are not zero, which end at `head`, to `list`, by position.
+    pub fn list(&self, at: BucketRef, head: Timestamp, list: &mut Vec<Listed>) {
+        on_block!(self, at, get, |block| block.list(Heads::of(head), list), none: ());
     }
 
-    /// Puts `counts`, which end at `head`, in the smallest class that holds them, in place of what
-    /// is at `at`.
-    pub fn replace(&mut self, at: &mut BucketRef, head: Timestamp, counts: &Counts) {
-        self.put(at, Heads::of(head), counts);
+    /// Puts the `listed` counters, which end at `head`, in the smallest class that holds them, in
+    /// place of what is at `at`. They come by position, and none is zero.
+    pub fn put_back(&mut self, at: &mut BucketRef, head: Timestamp, listed: &[Listed]) {
+        self.release(at);
+        let heads = Heads::of(head);
+        *at = if let Some(block) = Packed::<32>::of_listed(listed, heads) {
+            BucketRef::new(Class::Packed32, self.packed32.insert(block))
+        } else {
+            self.put_back_many(heads, listed)
+        };
+    }
+
+    #[inline(never)]
+    fn put_back_many(&mut self, heads: Heads, listed: &[Listed]) -> BucketRef {
+        if let Some(block) = Packed::<96>::of_listed(listed, heads) {
+            BucketRef::new(Class::Packed96, self.packed96.insert(block))
+        } else if let Some(block) = Packed::<160>::of_listed(listed, heads) {
+            BucketRef::new(Class::Packed160, self.packed160.insert(block))
+        } else if let Some(block) = Dense::<u8>::of_listed(listed, heads) {
+            BucketRef::new(Class::Dense8, self.dense8.insert(block))
+        } else if let Some(block) = Dense::<u16>::of_listed(listed, heads) {
+            BucketRef::new(Class::Dense16, self.dense16.insert(block))
+        } else {
+            BucketRef::new(Class::Dense32, self.dense32.insert(Dense::full(listed)))
+        }
     }
 
     fn written_out(&self, at: BucketRef, heads: Heads) -> Counts {

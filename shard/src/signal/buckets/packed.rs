@@ -11,7 +11,7 @@
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
-use super::{Added, BucketedCounter, Counts, Heads};
+use super::{Added, BucketedCounter, Counts, Heads, Listed};
 use crate::limits::{BUCKETS, HOUR_BUCKETS, MINUTE_BUCKETS};
 use crate::prefetch::prefetch;
 use crate::signal::window::{HOURS, MINUTES, Ring};
@@ -144,6 +144,30 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         Some(block)
     }
 
+    fn of_listed(listed: &[Listed], heads: Heads) -> Option<Self> {
+        // Room for one event more: in every bucket, and for one bucket more.
+        let full = listed.iter().any(|&(_, count)| count >= u32::from(u8::MAX));
+        if full || listed.len() + 1 >= ROOM {
+            return None;
+        }
+        let mut block = Self::EMPTY;
+        let minutes = listed.partition_point(|&(at, _)| usize::from(at) < MINUTE_BUCKETS);
+        let (minutes, hours) = listed.split_at(minutes);
+        for (ring, listed) in [(MINUTES, minutes), (HOURS, hours)] {
+            let last = heads.position(ring, 0);
+            let wrapped = listed.partition_point(|&(at, _)| usize::from(at) <= last);
+            let newest_first = listed[..wrapped].iter().rev().chain(listed[wrapped..].iter().rev());
+            for (newer, &(at, count)) in newest_first.enumerate() {
+                let at = usize::from(at);
+                let ago = if at > last { last + ring.count() - at } else { last - at };
+                block.set_used(ring, ago);
+                let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+                block.counts[place] = u8::try_from(count).ok()?;
+            }
+        }
+        Some(block)
+    }
+
     #[inline(always)]
     fn advance(&mut self, ring: Ring, head: u64, to: u64) {
         let passed = to - head;
@@ -215,6 +239,35 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         }
         counts
     }
+
+    fn list(&self, heads: Heads, list: &mut Vec<Listed>) {
+        for ring in [MINUTES, HOURS] {
+            let last = heads.position(ring, 0);
+            // The newest so many stand at positions up to the last one, the others behind it.
+            let newest = heads.ages_up_to_last(ring);
+            for (ages, from) in [(0..newest, last), (newest..ring.count(), last + ring.count())] {
+                let mut newer = self.used(ring, ages.end);
+                for word in (ages.start / 64..ages.end.div_ceil(64)).rev() {
+                    let mut left = self.words(ring)[word] & bits(&ages, word);
+                    while left != 0 {
+                        let bit = left.ilog2();
+                        left ^= 1 << bit;
+                        newer -= 1;
+                        let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+                        let at = from - (64 * word + bit as usize);
+                        let at = u8::try_from(at).expect("there are 228 positions");
+                        list.push((at, u32::from(self.counts[place])));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which bits of a bitmap's word stand for these ages, one of which at least is behind its begin.
+fn bits(ages: &Range<usize>, word: usize) -> u64 {
+    let (first, end) = (ages.start.saturating_sub(64 * word), (ages.end - 64 * word).min(64));
+    u64::MAX << first & u64::MAX >> (64 - end)
 }
 
 /// The bitmap of hours when so many more have passed.

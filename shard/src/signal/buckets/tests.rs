@@ -53,6 +53,11 @@ fn step() -> impl Strategy<Value = i64> {
     ]
 }
 
+/// Those that are not empty.
+fn listed(counts: &Counts) -> Vec<Listed> {
+    (0..).zip(*counts).filter(|&(_, count)| count > 0).collect()
+}
+
 proptest! {
     #[test]
     fn windows_agree_with_the_list_of_events(
@@ -84,10 +89,17 @@ proptest! {
         for (position, count) in counts {
             all[position] = count.min(largest);
         }
+        let listed = listed(&all);
         let mut store = BucketStore::default();
-        let mut at = BucketRef::NONE;
-        store.replace(&mut at, head, &all);
-        prop_assert_eq!(store.counts(at, head), all);
+        let (mut at, mut slowly) = (BucketRef::NONE, BucketRef::NONE);
+        store.put_back(&mut at, head, &listed);
+        prop_assert_eq!(store.written_out(at, Heads::of(head)), all);
+        let mut again = Vec::new();
+        store.list(at, head, &mut again);
+        prop_assert_eq!(again, listed);
+        store.put(&mut slowly, Heads::of(head), &all);
+        prop_assert_eq!(at.class(), slowly.class());
+        prop_assert_eq!(store.written_out(slowly, Heads::of(head)), all);
     }
 }
 
@@ -126,12 +138,15 @@ fn a_full_bucket_stays_full_and_says_so() {
     counts[60] = u32::MAX;
     let mut store = BucketStore::default();
     let mut at = BucketRef::NONE;
-    store.replace(&mut at, Timestamp(0), &counts);
+    store.put_back(&mut at, Timestamp(0), &listed(&counts));
     assert!(!store.record(&mut at, Heads::NONE, Heads::NONE), "the hour was full");
-    assert_eq!(store.counts(at, Timestamp(0))[0], u32::MAX, "the minute was not");
+    assert_eq!(store.written_out(at, Heads::of(Timestamp(0)))[0], u32::MAX, "the minute was not");
     assert!(!store.record(&mut at, Heads::NONE, Heads::NONE));
     assert_eq!(
-        (store.counts(at, Timestamp(0))[0], store.counts(at, Timestamp(0))[60]),
+        (
+            store.written_out(at, Heads::of(Timestamp(0)))[0],
+            store.written_out(at, Heads::of(Timestamp(0)))[60]
+        ),
         (u32::MAX, u32::MAX)
     );
 }
@@ -140,10 +155,10 @@ fn a_full_bucket_stays_full_and_says_so() {
 fn blocks_let_go_are_given_out_again() {
     let mut store = BucketStore::default();
     let mut at = BucketRef::NONE;
-    store.replace(&mut at, Timestamp(0), &[0; BUCKETS]);
+    store.put_back(&mut at, Timestamp(0), &[]);
     let before = store.memory_bytes();
     for _ in 0..10_000 {
-        store.replace(&mut at, Timestamp(0), &[0; BUCKETS]);
+        store.put_back(&mut at, Timestamp(0), &[]);
     }
     // One slot of the list of free blocks may have come on top.
     assert!(store.memory_bytes() <= before + 16);
