@@ -228,7 +228,7 @@ impl EngineBuilder {
         let prepared = crate::store::prepare(directory, &schema, self.retune)?;
         let mut engine = self.engine((schema, prepared.key()), placement, choice, true);
         let memory_bytes_max = self.memory_bytes_max / placement.shards();
-        let (mut outlets, inboxes) = crate::store::Outlets::new(placement);
+        let (mut outlets, inboxes) = prepared.outlets(placement);
         for (shard, parts) in inboxes.into_iter().enumerate() {
             let port = Arc::new(ShardPort::new(shard));
             let work = prepared.work(&port, placement, parts, memory_bytes_max);
@@ -236,7 +236,13 @@ impl EngineBuilder {
         }
         let restored = prepared.restore(&mut outlets, self.log, &mut self.on_recovery);
         drop(outlets);
-        let mut restored = restored?;
+        let mut restored = match restored {
+            Err(crate::StoreError::Shard { shard, why }) => {
+                let why = engine.shards.why_not(shard).unwrap_or(why);
+                return Err(crate::StoreError::Shard { shard, why }.into());
+            }
+            restored => restored?,
+        };
         let started = engine.shards.wait_until_started();
         let started = started.map_err(|(shard, why)| crate::StoreError::Shard { shard, why })?;
         restored.enter()?;

@@ -35,6 +35,13 @@ impl Shards {
         Ok(Started { direct_io })
     }
 
+    /// Why a shard that has ended never ran.
+    pub(crate) fn why_not(&mut self, shard: usize) -> Option<String> {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (_, thread) = threads.iter().find(|(number, _)| *number == shard)?;
+        thread.wait_until_started().err()
+    }
+
     pub(crate) fn ports(&self) -> &[Arc<ShardPort>] {
         &self.ports
     }

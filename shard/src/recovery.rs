@@ -7,7 +7,7 @@
 //! Not here: where records and events come from, and whether they are whole (the engine's store).
 //! Source: per-record sequence numbers as in ARIES (Mohan et al., 1992).
 
-use crate::checkpoint::RecordFault;
+use crate::checkpoint::{Key, LoadError, PairRecord, Part, RawPair, RawPairs, RecordFault};
 use crate::dedup::RecentIds;
 use crate::ledger::SignalLedger;
 use crate::schema::numbers::SignalNumbers;
@@ -58,6 +58,7 @@ pub struct Recovering {
     ahead: HashMap<(EntityId, SignalId), Lsn, foldhash::fast::RandomState>,
     batch: Vec<RoutedEvent>,
     counts: RecoveredCounts,
+    last_included: Lsn,
 }
 
 impl Recovering {
@@ -76,7 +77,13 @@ impl Recovering {
             ahead: HashMap::default(),
             batch: Vec::new(),
             counts: RecoveredCounts::default(),
+            last_included: Lsn::NONE,
         }
+    }
+
+    /// Makes room for so many pairs of the checkpoint, give or take a few.
+    pub fn expect(&mut self, pairs: usize) {
+        self.ledger.reserve(pairs);
     }
 
     /// Takes in a pair of the checkpoint; `is_ahead` says whether the log may give events again
@@ -93,19 +100,47 @@ impl Recovering {
         self.ledger.restore(pair)
     }
 
-    /// Takes in pairs as [`Recovering::restore`] does, and asks for the memory of those ahead.
+    /// Looks at records of pairs, counts them into `part`, and takes them in as
+    /// [`Recovering::restore`] does; asks for the memory of those ahead.
     ///
     /// # Errors
     ///
-    /// That of the first pair whose record does not fit the schema.
-    pub fn restore_all(&mut self, pairs: &[(RestoredPair, bool)]) -> Result<(), RecordFault> {
-        for (at, (pair, is_ahead)) in pairs.iter().enumerate() {
-            if let Some((ahead, _)) = pairs.get(at + FETCH_AHEAD) {
-                self.ledger.fetch(ahead);
+    /// [`LoadError`] that names the first that is no record, or does not fit the schema.
+    pub fn restore_all(
+        &mut self,
+        raw: &RawPairs,
+        is_ahead: impl Fn(EntityHash, Lsn) -> bool,
+        part: &mut Part,
+    ) -> Result<(), LoadError> {
+        let mut record = PairRecord::blank();
+        for (at, &RawPair { entity, hash, number, .. }) in raw.pairs().iter().enumerate() {
+            if let Some(ahead) = raw.pairs().get(at + FETCH_AHEAD) {
+                self.fetch(ahead);
             }
-            self.restore(pair, *is_ahead)?;
+            let bad = |fault| LoadError::record(Key::Pair { entity, number }, fault);
+            let signal = self.numbers.signal(number).ok_or(RecordFault::Signal { number });
+            let signal = signal.map_err(bad)?;
+            let taken = part.take_pair((entity, number), raw.value(at), &mut record);
+            let saved = Some(taken.map_err(bad)?);
+            let lsn = Lsn::new(record.lsn);
+            self.last_included = self.last_included.max(lsn);
+            let pair = RestoredPair { entity, hash, signal, record, saved };
+            self.restore(&pair, is_ahead(hash, lsn)).map_err(bad)?;
+            record = pair.record;
         }
         Ok(())
+    }
+
+    /// The last record of a log that any pair of the checkpoint includes.
+    #[must_use]
+    pub const fn last_included(&self) -> Lsn {
+        self.last_included
+    }
+
+    fn fetch(&self, pair: &RawPair) {
+        if let Some(signal) = self.numbers.signal(pair.number) {
+            self.ledger.fetch(pair.hash, signal);
+        }
     }
 
     /// Takes in a remembered id of the checkpoint.

@@ -14,7 +14,7 @@
 //! Fails by: [`StoreError`]; a copy without a manifest is no store.
 
 use super::files::{self, StoreFiles};
-use super::intake::{Dealer, Intake};
+use super::intake::{Dealer, Intake, PairIntake};
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, present_logs, read_logs};
 use super::{FjallStorage, RecoveryProgress, StoreError, StoreLock, open, seal};
@@ -159,11 +159,13 @@ fn copy_backwards(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// Takes everything and keeps nothing.
 struct Nobody;
 
-impl Intake for Nobody {
+impl PairIntake for Nobody {
     fn pair(&mut self, _: RestoredPair, _: bool) -> Result<(), RecordFault> {
         Ok(())
     }
+}
 
+impl Intake for Nobody {
     fn id(&mut self, _: EntityHash, _: u128) {}
 
     fn event(&mut self, _: ReplayedEvent) {}

@@ -1,16 +1,23 @@
 //! Records and events on their way to whoever rebuilds the state: all shards, or one that looks.
 //!
+//! ```text
+//! storage ─raw pairs, by entity─▶ shards: look at each, take it in ─parts─▶ all of them proved
+//! ```
+//!
 //! Promises: each is given to the shard that owns its entity, in its order; a record says whether
-//! the logs may give events again that it includes.
+//! the logs may give events again that it includes. What the shards were given counts once
+//! [`Outlets::proof`] has their word for it.
 //! Invariants: parts are bounded, and so are those on their way.
 //! Not here: reading them (`recover`, `ebbtide_shard::checkpoint`).
 
 use super::open::RecoveryProgress;
 use super::recover::{EventSink, LEAVING};
 use super::sources::SourceOffsets;
+use super::{FjallStorage, StoreError};
 use ebbtide_router::Placement;
 use ebbtide_shard::checkpoint::{
-    IdsRecord, Key, LoadSink, MetaRecord, PairRecord, RecordDigest, RecordFault, SourceRecord,
+    self, IdsRecord, Key, LoadError, LoadSink, Loaded, MetaRecord, PairRecord, RawPairs,
+    RecordDigest, RecordFault, SourceRecord, Tag, load_range, scan_pairs,
 };
 use ebbtide_shard::limits::IDS_PER_GENERATION;
 use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
@@ -20,7 +27,7 @@ use ebbtide_shard::{EntityHash, EntityId, PartitionKey, RestoredPair};
 use ebbtide_wal::{Lsn, Replayed, SinkError, StartOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Records or events that are taken in together: one part on its way to a shard.
 pub(super) const PART_ITEMS: usize = 1024;
@@ -29,8 +36,9 @@ const PARTS_AHEAD: usize = 16;
 
 /// What a shard is given while it is rebuilt.
 enum Part {
-    /// Each with whether it is ahead of its log.
-    Pairs(Vec<(RestoredPair, bool)>),
+    Pairs(RawPairs),
+    /// There are no more pairs; what were they?
+    Proof(Sender<Result<Proof, LoadError>>),
     Ids(Vec<(EntityHash, u128)>),
     Events(Vec<ReplayedEvent>),
     Sources(Arc<Vec<SourceRecord>>),
@@ -38,8 +46,19 @@ enum Part {
     Go(Box<(Replayed, StartOptions)>),
 }
 
+/// What pairs were, when looked at.
+#[derive(Default)]
+struct Proof {
+    part: checkpoint::Part,
+    /// The last record of a log that any of them includes.
+    last_included: Lsn,
+}
+
 /// A shard's end of the way its state comes.
-pub(crate) struct ShardParts(Receiver<Part>);
+pub(crate) struct ShardParts {
+    parts: Receiver<Part>,
+    covered: Arc<Covered>,
+}
 
 /// A shard's state, rebuilt.
 pub(crate) struct Rebuilt {
@@ -56,10 +75,20 @@ impl ShardParts {
         mut recovering: Recovering,
         mut sources: SourceTable,
     ) -> Result<Option<Rebuilt>, String> {
-        for part in self.0 {
+        let Self { parts, covered } = self;
+        let mut read = Ok(checkpoint::Part::default());
+        for part in parts {
             match part {
                 Part::Pairs(pairs) => {
-                    recovering.restore_all(&pairs).map_err(|fault| fault.to_string())?;
+                    let is_ahead = |hash, lsn| covered.is_ahead(hash, lsn);
+                    read = read.and_then(|mut part| {
+                        recovering.restore_all(&pairs, is_ahead, &mut part).map(|()| part)
+                    });
+                }
+                Part::Proof(tell) => {
+                    let last_included = recovering.last_included();
+                    let read = std::mem::replace(&mut read, Ok(checkpoint::Part::default()));
+                    let _nobody_waits = tell.send(read.map(|part| Proof { part, last_included }));
                 }
                 Part::Ids(ids) => {
                     for (hash, key) in ids {
@@ -94,18 +123,20 @@ pub(crate) struct Outlets {
 
 struct Outlet {
     parts: SyncSender<Part>,
-    pairs: Vec<(RestoredPair, bool)>,
+    pairs: RawPairs,
     ids: Vec<(EntityHash, u128)>,
     events: Vec<ReplayedEvent>,
 }
 
 impl Outlets {
     /// Ways to the shards of a placement, and the shards' ends of them.
-    pub(crate) fn new(placement: Placement) -> (Self, Vec<ShardParts>) {
+    pub(crate) fn new(placement: Placement, meta: &MetaRecord) -> (Self, Vec<ShardParts>) {
+        let covered = Arc::new(Covered::of(meta));
         let way = |_| {
             let (parts, inbox) = sync_channel(PARTS_AHEAD);
-            let (pairs, ids, events) = (Vec::new(), Vec::new(), Vec::new());
-            (Outlet { parts, pairs, ids, events }, ShardParts(inbox))
+            let (pairs, ids, events) = (RawPairs::default(), Vec::new(), Vec::new());
+            let covered = Arc::clone(&covered);
+            (Outlet { parts, pairs, ids, events }, ShardParts { parts: inbox, covered })
         };
         let (ways, inboxes) = (0..placement.shards()).map(way).unzip();
         (Self { placement, ways }, inboxes)
@@ -113,6 +144,37 @@ impl Outlets {
 
     pub(crate) fn shards(&self) -> usize {
         self.placement.shards()
+    }
+
+    /// Gives a pair, as the storage has it, to the shard that owns it.
+    fn raw_pair(&mut self, pair: (EntityId, u8), hash: EntityHash, value: &[u8]) {
+        let way = self.way(hash);
+        way.pairs.push(pair, hash, value);
+        if way.pairs.len() >= PART_ITEMS {
+            way.flush();
+        }
+    }
+
+    /// What the pairs were, once the shards have looked at all of them.
+    fn proof(&mut self) -> Result<Result<Proof, LoadError>, StoreError> {
+        self.flush();
+        let ask = |way: &Outlet| {
+            let (tell, told) = channel();
+            way.parts.send(Part::Proof(tell)).ok().map(|()| told)
+        };
+        let asked: Vec<_> = self.ways.iter().map(ask).collect();
+        let mut whole = Proof::default();
+        for (shard, told) in asked.into_iter().enumerate() {
+            let gone = || StoreError::Shard { shard, why: "it ended while it was rebuilt".into() };
+            match told.and_then(|told| told.recv().ok()).ok_or_else(gone)? {
+                Ok(Proof { part, last_included }) => {
+                    whole.part = whole.part.and(part);
+                    whole.last_included = whole.last_included.max(last_included);
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(whole))
     }
 
     /// Ends the rebuilding of a shard: it goes on with its log.
@@ -149,10 +211,8 @@ impl Outlet {
     }
 }
 
-/// Takes in records and events of a whole store.
+/// Takes in what is not of the records of pairs.
 pub(crate) trait Intake {
-    /// A pair of the checkpoint; whether the logs may give events again that it includes.
-    fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault>;
     /// A remembered id.
     fn id(&mut self, hash: EntityHash, key: u128);
     /// An event of a log.
@@ -161,16 +221,13 @@ pub(crate) trait Intake {
     fn flush(&mut self) {}
 }
 
-impl Intake for Outlets {
-    fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
-        let way = self.way(pair.hash);
-        way.pairs.push((pair, is_ahead));
-        if way.pairs.len() >= PART_ITEMS {
-            way.flush();
-        }
-        Ok(())
-    }
+/// Takes in pairs too, one after the other.
+pub(crate) trait PairIntake: Intake {
+    /// A pair of the checkpoint; whether the logs may give events again that it includes.
+    fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault>;
+}
 
+impl Intake for Outlets {
     fn id(&mut self, hash: EntityHash, key: u128) {
         let way = self.way(hash);
         way.ids.push((hash, key));
@@ -269,6 +326,26 @@ impl<'a, I: Intake> Dealer<'a, I> {
         }
     }
 
+    fn take_source(&mut self, id: u64, record: &SourceRecord) {
+        self.count_record();
+        self.sources.restore(SourceId(id), record);
+    }
+
+    fn take_ids(&mut self, key: Key, record: IdsRecord) -> Result<(), RecordFault> {
+        self.count_record();
+        let Key::Ids { shard, .. } = key else { return Err(RecordFault::Key) };
+        let (held, records) = self.ids.entry(shard).or_default();
+        *held += record.entries.len();
+        records.push_back(record);
+        while let Some(oldest) = records.front()
+            && *held - oldest.entries.len() >= 2 * IDS_PER_GENERATION
+        {
+            *held -= oldest.entries.len();
+            records.pop_front();
+        }
+        Ok(())
+    }
+
     fn count_record(&mut self) {
         self.records += 1;
         if self.records.is_multiple_of(PART_ITEMS as u64) || self.records == self.of {
@@ -277,7 +354,60 @@ impl<'a, I: Intake> Dealer<'a, I> {
     }
 }
 
-impl<I: Intake> LoadSink for Dealer<'_, I> {
+impl Dealer<'_, Outlets> {
+    /// Reads a checkpoint in full. The shards look at its pairs, each at its own.
+    pub(crate) fn load(
+        &mut self,
+        storage: &FjallStorage,
+        meta: MetaRecord,
+    ) -> Result<Result<Loaded, LoadError>, StoreError> {
+        let scanned = scan_pairs(storage, &meta, &mut |pair, value| {
+            self.count_record();
+            let hash = self.key.hash(pair.0);
+            self.intake.raw_pair(pair, hash, value);
+        });
+        if let Err(error) = scanned {
+            return Ok(Err(error));
+        }
+        let Proof { mut part, last_included } = match self.intake.proof()? {
+            Ok(proof) => proof,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.last_included = last_included;
+        for tag in [Tag::Src, Tag::Ids] {
+            match load_range(storage, (&meta, tag), 0..=u64::MAX, &mut Others(self)) {
+                Ok(others) => part = part.and(others),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(part.check(meta))
+    }
+}
+
+/// Records that are not of pairs.
+struct Others<'d, 'a>(&'d mut Dealer<'a, Outlets>);
+
+impl LoadSink for Others<'_, '_> {
+    fn pair(
+        &mut self,
+        _: (EntityId, u8),
+        _: PairRecord,
+        _: RecordDigest,
+    ) -> Result<(), RecordFault> {
+        Err(RecordFault::Key)
+    }
+
+    fn source(&mut self, id: u64, record: SourceRecord) -> Result<(), RecordFault> {
+        self.0.take_source(id, &record);
+        Ok(())
+    }
+
+    fn ids(&mut self, key: Key, record: IdsRecord) -> Result<(), RecordFault> {
+        self.0.take_ids(key, record)
+    }
+}
+
+impl<I: PairIntake> LoadSink for Dealer<'_, I> {
     fn pair(
         &mut self,
         (entity, number): (EntityId, u8),
@@ -294,24 +424,12 @@ impl<I: Intake> LoadSink for Dealer<'_, I> {
     }
 
     fn source(&mut self, id: u64, record: SourceRecord) -> Result<(), RecordFault> {
-        self.count_record();
-        self.sources.restore(SourceId(id), &record);
+        self.take_source(id, &record);
         Ok(())
     }
 
     fn ids(&mut self, key: Key, record: IdsRecord) -> Result<(), RecordFault> {
-        self.count_record();
-        let Key::Ids { shard, .. } = key else { return Err(RecordFault::Key) };
-        let (held, records) = self.ids.entry(shard).or_default();
-        *held += record.entries.len();
-        records.push_back(record);
-        while let Some(oldest) = records.front()
-            && *held - oldest.entries.len() >= 2 * IDS_PER_GENERATION
-        {
-            *held -= oldest.entries.len();
-            records.pop_front();
-        }
-        Ok(())
+        self.take_ids(key, record)
     }
 }
 

@@ -41,7 +41,6 @@ pub use open::{RecoveryProgress, RecoveryReport};
 pub(crate) use checkpointer::Pace;
 pub(crate) use files::{StoreFiles, check_limit};
 pub(crate) use fjall::FjallStorage;
-pub(crate) use intake::Outlets;
 pub(crate) use lock::StoreLock;
 pub(crate) use manifest::Manifest;
 pub(crate) use open::{OpenStore, prepare};

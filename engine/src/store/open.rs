@@ -22,7 +22,7 @@ use super::whole::Reading;
 use super::{Durability, FjallStorage, StoreError, StoreLock, retune, seal};
 use crate::runtime::{DurableWork, Recovered};
 use ebbtide_router::Placement;
-use ebbtide_shard::checkpoint::{FORMAT_VERSION, MetaRecord, Opening, Saver, load, read_meta};
+use ebbtide_shard::checkpoint::{FORMAT_VERSION, MetaRecord, Opening, Saver, read_meta};
 use ebbtide_shard::limits::SIGNALS_MAX;
 use ebbtide_shard::recovery::Recovering;
 use ebbtide_shard::schema::evolution::{Evolution, Retune};
@@ -267,6 +267,11 @@ impl Prepared {
         self.manifest.partition_key()
     }
 
+    /// Ways to the shards of a placement, and the shards' ends of them.
+    pub(crate) fn outlets(&self, placement: Placement) -> (Outlets, Vec<ShardParts>) {
+        Outlets::new(placement, &self.meta)
+    }
+
     /// What a shard does on its own thread: takes in its part, then goes on with its log.
     pub(crate) fn work(
         &self,
@@ -278,8 +283,11 @@ impl Prepared {
         let partitions = placement.partitions(port.shard());
         let (schema, numbers, key) = (Arc::clone(&self.schema), self.numbers.clone(), self.key());
         let own_port = Arc::clone(port);
+        let pairs = usize::try_from(self.meta.records).unwrap_or(usize::MAX);
+        let pairs = pairs / placement.shards();
         let recover = move || {
-            let recovering = Recovering::new(schema, numbers.clone(), key, partitions.clone());
+            let mut recovering = Recovering::new(schema, numbers.clone(), key, partitions.clone());
+            recovering.expect(pairs);
             let rebuilt = parts.take_in(recovering, SourceTable::new(partitions))?;
             let Some(rebuilt) = rebuilt else { return Ok(None) };
             let Rebuilt { recovering, sources, replayed, options } = rebuilt;
@@ -311,7 +319,7 @@ impl Prepared {
         let mut dealer = Dealer::new(&meta, (&key, &numbers), outlets, progress);
         let begun = Instant::now();
         let damaged = |source| StoreError::Checkpoint { path: files.checkpoint(), source };
-        let loaded = load(&storage, &mut dealer).map_err(damaged)?;
+        let loaded = dealer.load(&storage, meta.clone())?.map_err(damaged)?;
         let restore_duration = begun.elapsed();
 
         let begun = Instant::now();

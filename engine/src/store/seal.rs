@@ -20,7 +20,11 @@ use super::files::{self, StoreFiles};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 const HEAD: &str = "ebbtide seal 1\n";
 const CONTEXT: &str = "ebbtide seal v1";
@@ -89,8 +93,35 @@ fn whole(text: &str) -> String {
     blake3::Hasher::new_derive_key(CONTEXT).update(text.as_bytes()).finalize().to_string()
 }
 
+/// Hashes every file below a directory, on as many threads as there are cores.
 fn digests(directory: &Path) -> Result<Digests, StoreError> {
-    let mut digests = Digests::new();
+    let files = files_below(directory)?;
+    let next = AtomicUsize::new(0);
+    let hash_some = || {
+        let mut digests = Digests::new();
+        while let Some((path, bytes)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut hasher = blake3::Hasher::new();
+            let read = hasher.update_reader(files::open_to_read(path)?);
+            read.map_err(files::failed("reading", path))?;
+            let name = path.strip_prefix(directory).unwrap_or(path).to_string_lossy();
+            digests.insert(name.into_owned(), (hasher.finalize().to_string(), *bytes));
+        }
+        Ok(digests)
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(files.len());
+    thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(hash_some)).collect();
+        let mut digests = hash_some()?;
+        for helper in helpers {
+            digests.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(digests)
+    })
+}
+
+/// Every file below a directory, with its length.
+fn files_below(directory: &Path) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+    let mut files = Vec::new();
     let mut folders = vec![directory.to_owned()];
     while let Some(folder) = folders.pop() {
         let listed = fs::read_dir(&folder).map_err(files::failed("listing", &folder))?;
@@ -104,14 +135,10 @@ fn digests(directory: &Path) -> Result<Digests, StoreError> {
             if !found.is_file() {
                 return Err(StoreError::WrongKind { path, directory: false });
             }
-            let mut hasher = blake3::Hasher::new();
-            let read = hasher.update_reader(files::open_to_read(&path)?);
-            read.map_err(files::failed("reading", &path))?;
-            let name = path.strip_prefix(directory).unwrap_or(&path).to_string_lossy();
-            digests.insert(name.into_owned(), (hasher.finalize().to_string(), found.len()));
+            files.push((path, found.len()));
         }
     }
-    Ok(digests)
+    Ok(files)
 }
 
 #[cfg(test)]

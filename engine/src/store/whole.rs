@@ -4,7 +4,7 @@
 //! written.
 //! Not here: which store, and whether it may be read (`open`, `view`).
 
-use super::intake::{Dealer, Intake, PART_ITEMS};
+use super::intake::{Dealer, Intake, PART_ITEMS, PairIntake};
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, read_logs};
 use super::{FjallStorage, RecoveryProgress, StoreError, StoreFiles};
@@ -79,11 +79,13 @@ impl Unsaved {
     }
 }
 
-impl Intake for Unsaved {
+impl PairIntake for Unsaved {
     fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
         self.recovering.restore(&RestoredPair { saved: None, ..pair }, is_ahead)
     }
+}
 
+impl Intake for Unsaved {
     fn id(&mut self, hash: EntityHash, key: u128) {
         self.recovering.remember(hash, key);
     }

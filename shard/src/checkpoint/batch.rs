@@ -30,6 +30,7 @@ impl Batch {
     }
 
     /// The changes, a value or its removal for each key.
+    #[must_use]
     pub fn changes(&self) -> impl ExactSizeIterator<Item = (Key, Option<&[u8]>)> {
         self.changes.iter().map(|(key, place)| (*key, place.clone().map(|at| &self.values[at])))
     }

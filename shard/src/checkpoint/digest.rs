@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::num::NonZeroU64;
 
 /// Bytes of the digest at the end of a value.
-const DIGEST_BYTES: usize = 16;
+pub(super) const DIGEST_BYTES: usize = 16;
 
 thread_local! {
     /// Keyed once for each thread: what it costs to make one is as much as a record.

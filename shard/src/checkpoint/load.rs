@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! meta ─▶ scan tag by tag, range by range ─▶ check each record ─▶ sink;  parts ─merge─▶ check
+//!         scan of pairs ─▶ raw pairs, to other threads ─▶ check each ─▶ …
 //! ```
 //!
 //! Promises: what the sink was given is, once [`Part::check`] has passed, exactly the set of
@@ -13,9 +14,9 @@
 use super::key::hex;
 use super::{
     IdsRecord, Key, MetaRecord, PairRecord, RecordDigest, RecordFault, SetDigest, SourceRecord,
-    StorageEngine, StorageError, Tag, decode,
+    StorageEngine, StorageError, Tag, decode, decode_pair,
 };
-use crate::EntityId;
+use crate::{EntityHash, EntityId};
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -88,6 +89,63 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// Of a record under `key`.
+    pub(crate) fn record(key: Key, fault: RecordFault) -> Self {
+        Self::Record { tag: key.tag(), key: key.to_string(), fault }
+    }
+}
+
+/// Records of pairs as a storage has them, on their way to a thread that looks at them.
+#[derive(Debug, Default)]
+pub struct RawPairs {
+    pairs: Vec<RawPair>,
+    values: Vec<u8>,
+}
+
+/// Where a pair's record is among others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawPair {
+    pub(crate) entity: EntityId,
+    /// The keyed hash of the entity.
+    pub(crate) hash: EntityHash,
+    /// The stored number of the signal type.
+    pub(crate) number: u8,
+    /// The end of its value, which begins where the one before ends.
+    end: usize,
+}
+
+impl RawPairs {
+    /// Adds the record of an entity and the stored number of a signal type.
+    pub fn push(&mut self, (entity, number): (EntityId, u8), hash: EntityHash, value: &[u8]) {
+        self.values.extend_from_slice(value);
+        self.pairs.push(RawPair { entity, hash, number, end: self.values.len() });
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// The pairs.
+    pub(crate) fn pairs(&self) -> &[RawPair] {
+        &self.pairs
+    }
+
+    /// The value of the pair at a place.
+    pub(crate) fn value(&self, at: usize) -> &[u8] {
+        let first = at.checked_sub(1).map_or(0, |before| self.pairs[before].end);
+        &self.values[first..self.pairs[at].end]
+    }
+}
+
 /// What was read so far.
 #[derive(Debug, Default)]
 pub struct Part {
@@ -146,6 +204,38 @@ pub fn load_range(
         ControlFlow::Break(())
     })?;
     bad.map(|()| part)
+}
+
+/// Gives every pair of a checkpoint with its value to `each`, which looks at the value or has it
+/// looked at ([`Part::take_pair`]).
+///
+/// # Errors
+///
+/// [`LoadError`] that names the first key that is of no pair, or of the storage.
+pub fn scan_pairs(
+    storage: &impl StorageEngine,
+    meta: &MetaRecord,
+    each: &mut impl FnMut((EntityId, u8), &[u8]),
+) -> Result<(), LoadError> {
+    let (tag, mut bad) = (Tag::Sig, Ok(()));
+    storage.scan(tag, 0..=u64::MAX, &mut |key, value| {
+        let fault = match Key::of_bytes(key) {
+            Some(Key::Pair { entity, number }) if is_known(meta, number) => {
+                each((entity, number), value);
+                return ControlFlow::Continue(());
+            }
+            Some(Key::Pair { number, .. }) => RecordFault::Signal { number },
+            _ => RecordFault::Key,
+        };
+        bad = Err(LoadError::Record { tag, key: hex(key), fault });
+        ControlFlow::Break(())
+    })?;
+    bad
+}
+
+/// Whether the store has a signal type of this number.
+fn is_known(meta: &MetaRecord, number: u8) -> bool {
+    usize::from(number) < meta.signal_names.len()
 }
 
 /// Reads whatever can be read of a checkpoint, past the damage, and gives each fault to `fault`.
@@ -220,6 +310,23 @@ impl Part {
         Ok(Loaded { meta, others: self.others })
     }
 
+    /// Counts in the record of a pair, once it is known to be one and read into `record`.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`]; what is in `record` then is of no use.
+    pub fn take_pair(
+        &mut self,
+        (entity, number): (EntityId, u8),
+        value: &[u8],
+        record: &mut PairRecord,
+    ) -> Result<RecordDigest, RecordFault> {
+        let digest = decode_pair(Key::Pair { entity, number }, value, record)?;
+        self.records += 1;
+        self.set = self.set.with(digest);
+        Ok(digest)
+    }
+
     fn take(
         &mut self,
         (tag, key): (Tag, &[u8]),
@@ -230,7 +337,7 @@ impl Part {
         let key = Key::of_bytes(key).filter(|key| key.tag() == tag).ok_or(RecordFault::Key)?;
         let digest = match key {
             Key::Meta => return Err(RecordFault::Key),
-            Key::Pair { number, .. } if usize::from(number) >= meta.signal_names.len() => {
+            Key::Pair { number, .. } if !is_known(meta, number) => {
                 return Err(RecordFault::Signal { number });
             }
             Key::Pair { entity, number } => {

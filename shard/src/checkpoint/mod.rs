@@ -28,7 +28,10 @@ mod storage;
 pub use batch::{Batch, Chunk};
 pub use digest::{RecordDigest, SetDigest};
 pub use key::{Key, KeyBytes, Tag};
-pub use load::{LoadError, LoadSink, Loaded, Part, load, load_range, read_meta, survey};
+pub(crate) use load::RawPair;
+pub use load::{
+    LoadError, LoadSink, Loaded, Part, RawPairs, load, load_range, read_meta, scan_pairs, survey,
+};
 pub use memory::{Fault, MemoryStorage};
 pub use record::{
     FORMAT_VERSION, IdsRecord, MetaRecord, PairRecord, Record, RecordFault, SourceRecord, decode,

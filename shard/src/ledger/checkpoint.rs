@@ -123,9 +123,14 @@ impl Materializer for SignalLedger {
 }
 
 impl SignalLedger {
+    /// Makes room for so many pairs that will be restored.
+    pub(crate) fn reserve(&mut self, pairs: usize) {
+        self.states.reserve(pairs);
+    }
+
     /// Asks for the memory in which a pair will be restored.
-    pub(crate) fn fetch(&self, pair: &RestoredPair) {
-        self.states.fetch(self.states.start(pair.hash, pair.signal));
+    pub(crate) fn fetch(&self, hash: EntityHash, signal: SignalId) {
+        self.states.fetch(self.states.start(hash, signal));
     }
 
     /// Puts the record of a slot's pair in the chunk, and its digest in the slot. What is in

@@ -228,5 +228,5 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 /// The `N` bytes at `at`, which the caller knows to be there.
 fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    std::array::from_fn(|i| bytes[at + i])
+    *bytes[at..].first_chunk().expect("the length was checked")
 }

@@ -1,6 +1,7 @@
 //! The record of a pair: its hot state and its non-empty buckets.
 
 use super::{Record, RecordFault};
+use crate::checkpoint::digest::DIGEST_BYTES;
 use crate::checkpoint::{Key, Tag};
 use crate::limits::{BUCKETS, HALF_LIVES_MAX, MINUTE_BUCKETS};
 use rkyv::{Archive, Deserialize, Serialize};
@@ -37,7 +38,8 @@ impl Record for PairRecord {
     /// As `rkyv` does it, without asking for memory: a test compares the two.
     fn archive_into(&self, bytes: &mut Vec<u8>) -> Result<(), RecordFault> {
         let counts = self.counts.len();
-        bytes.reserve(counts * COUNT_BYTES + FIXED_BYTES);
+        // And for the digest behind it.
+        bytes.reserve(counts * COUNT_BYTES + FIXED_BYTES + DIGEST_BYTES);
         for &(position, count) in &self.counts {
             let [a, b, c, d] = count.to_le_bytes();
             bytes.extend_from_slice(&[position, a, b, c, d]);

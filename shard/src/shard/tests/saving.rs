@@ -46,7 +46,8 @@ fn outcome(parts: &mpsc::Receiver<SavePart>) -> (Vec<(u64, u64)>, Option<u64>) {
             SavePart::Pairs(chunk) => {
                 for (key, value) in chunk.puts().changes() {
                     let Key::Pair { entity, .. } = key else { panic!("{key}") };
-                    let record = decode::<PairRecord>(key, value.unwrap()).unwrap().0;
+                    let value = value.expect("a walk writes out pairs");
+                    let record = decode::<PairRecord>(key, value).expect("just written").0;
                     pairs.push((entity.0, record.lsn));
                 }
             }

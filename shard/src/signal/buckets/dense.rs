@@ -123,7 +123,9 @@ impl Dense<u32> {
     /// The block that holds the `listed` buckets, with room for more or not.
     pub(super) fn full(listed: &[Listed]) -> Self {
         let mut block = Self::EMPTY;
-        listed.iter().for_each(|&(at, count)| block.0[usize::from(at)] = count);
+        for &(at, count) in listed {
+            block.0[usize::from(at)] = count;
+        }
         block
     }
 }

@@ -240,7 +240,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         counts
     }
 
-    fn list(&self, heads: Heads, list: &mut Vec<Listed>) {
+    fn list(&self, heads: Heads, out: &mut Vec<Listed>) {
         for ring in [MINUTES, HOURS] {
             let last = heads.position(ring, 0);
             // The newest so many stand at positions up to the last one, the others behind it.
@@ -256,7 +256,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
                         let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
                         let at = from - (64 * word + bit as usize);
                         let at = u8::try_from(at).expect("there are 228 positions");
-                        list.push((at, u32::from(self.counts[place])));
+                        out.push((at, u32::from(self.counts[place])));
                     }
                 }
             }
