@@ -161,7 +161,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
                 let at = usize::from(at);
                 let ago = if at > last { last + ring.count() - at } else { last - at };
                 block.set_used(ring, ago);
-                let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+                let place = Self::place(ring, newer);
                 block.counts[place] = u8::try_from(count).ok()?;
             }
         }
@@ -253,7 +253,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
                         let bit = left.ilog2();
                         left ^= 1 << bit;
                         newer -= 1;
-                        let place = if ring == MINUTES { newer } else { ROOM - newer - 1 };
+                        let place = Self::place(ring, newer);
                         let at = from - (64 * word + bit as usize);
                         let at = u8::try_from(at).expect("there are 228 positions");
                         out.push((at, u32::from(self.counts[place])));
