@@ -68,7 +68,7 @@ pub use ebbtide_shard::signal::window::Window;
 pub use ebbtide_shard::source::SourceTableError;
 pub use ebbtide_shard::{
     Dedup, EntityId, Event, EventId, Feature, Fingerprint, LocalShard, Plan, PlanBuilder,
-    PlanError, Schema, SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder,
+    PlanError, Ranked, Schema, SchemaBuilder, SchemaError, ShardDown, ShardMetrics, SignalBuilder,
     SignalId, SignalReading, SignalTypeDef, SourceNameError, Timestamp, TopEntry, WeightError,
 };
 pub use ebbtide_wal::LogOptions;
@@ -76,7 +76,7 @@ pub use engine::Engine;
 pub use error::{AckError, CloseError, OpenError, ReadError, SourceError, VisitError, WaitError};
 pub use metrics::{EngineMetrics, Health};
 pub use producer::{BatchOffer, Producer};
-pub use reader::{AsyncReader, Ranked, Reader};
+pub use reader::{AsyncReader, Reader};
 pub use runtime::{Backend, BackendChoice, Idle, probe};
 pub use source::SourceProducer;
 pub use store::{

@@ -5,18 +5,10 @@ use crate::block_on::block_on;
 use ebbtide_router::{Clock, RequestRouter};
 use ebbtide_shard::limits::TOP_K_MAX;
 use ebbtide_shard::{
-    EntityId, Feature, Plan, Schema, SignalId, SignalReading, SignalTypeDef, Timestamp, TopEntry,
+    EntityId, Feature, Plan, Ranked, Schema, SignalId, SignalReading, SignalTypeDef, Timestamp,
+    TopEntry,
 };
 use std::sync::{Arc, LazyLock};
-
-/// One candidate and its value under a plan and weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ranked {
-    /// Who.
-    pub entity: EntityId,
-    /// The weighted sum of the plan's numbers.
-    pub value: f64,
-}
 
 /// How often a thread looks for a reply before it sleeps: some 50 us, in which a shard that is
 /// awake has answered, even for hundreds of entities, and no more than it takes to wake a sleeper.
@@ -119,17 +111,35 @@ impl AsyncReader {
     pub async fn rank(
         &mut self,
         entities: &[EntityId],
-        (plan, weights): (&Plan, &[f64]),
+        scoring: (&Plan, &[f64]),
         k: usize,
         now: Timestamp,
     ) -> Result<Vec<Ranked>, ReadError> {
+        let mut best = vec![Ranked::NOBODY; k.min(entities.len())];
+        let count = self.rank_into(entities, scoring, now, &mut best).await?;
+        best.truncate(count);
+        Ok(best)
+    }
+
+    /// The same, for as many places as `best` has: fills it from the front and says how many there
+    /// are. A reader that repeats itself allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncReader::rank`].
+    pub async fn rank_into(
+        &mut self,
+        entities: &[EntityId],
+        (plan, weights): (&Plan, &[f64]),
+        now: Timestamp,
+        best: &mut [Ranked],
+    ) -> Result<usize, ReadError> {
         let columns = plan.columns().len();
         if weights.len() != columns {
             return Err(ReadError::Shape { rows: 1, columns, room: weights.len() });
         }
         plan.columns().iter().try_for_each(|&column| self.check(column))?;
-        let best = self.requests.rank(entities, (plan.columns(), weights), k, now).await?;
-        Ok(best.into_iter().map(|(value, entity)| Ranked { entity, value }).collect())
+        Ok(self.requests.rank(entities, (plan.columns(), weights), now, best).await?)
     }
 
     /// The best `k` of all entities by one score, best first, ties by the smaller id; entities
@@ -279,6 +289,22 @@ impl Reader {
         now: Timestamp,
     ) -> Result<Vec<Ranked>, ReadError> {
         block_on(self.inner.rank(entities, scoring, k, now))
+    }
+
+    /// The same, for as many places as `best` has: fills it from the front and says how many there
+    /// are. A reader that repeats itself allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncReader::rank`].
+    pub fn rank_into(
+        &mut self,
+        entities: &[EntityId],
+        scoring: (&Plan, &[f64]),
+        now: Timestamp,
+        best: &mut [Ranked],
+    ) -> Result<usize, ReadError> {
+        block_on(self.inner.rank_into(entities, scoring, now, best))
     }
 
     /// The best `k` of all entities, at most 128, by the score of one half-life, named by its place

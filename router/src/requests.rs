@@ -7,12 +7,11 @@
 use crate::Placement;
 use ebbtide_shard::doorbell::Doorbell;
 use ebbtide_shard::lane::{RequestSender, request_lane};
-use ebbtide_shard::ledger::keep_best;
 use ebbtide_shard::port::Mail;
-use ebbtide_shard::request::{Reply, Request, Rows};
+use ebbtide_shard::request::{Question, Reply, Request, Rows};
 use ebbtide_shard::{
-    EntityId, Feature, PartitionKey, ShardDown, ShardPort, SignalId, SignalReading, Timestamp,
-    TopEntry,
+    EntityHash, EntityId, Feature, PartitionKey, Ranked, ShardDown, ShardPort, SignalId,
+    SignalReading, Timestamp, TopEntry,
 };
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +23,10 @@ pub struct RequestRouter {
     key: PartitionKey,
     lanes: Box<[Lane]>,
     bell: Arc<Doorbell>,
+    /// The hashes of the entities of the last matrix.
+    hashes: Vec<EntityHash>,
+    /// The best of each shard in the last ranking.
+    ranked: Vec<Ranked>,
     /// How often to look for a reply before sleeping.
     looks_max: u32,
 }
@@ -31,12 +34,12 @@ pub struct RequestRouter {
 #[derive(Debug)]
 struct Lane {
     sender: RequestSender,
-    /// Whether a reply is outstanding.
-    open: bool,
     /// Which rows of the caller's matrix this shard fills.
     positions: Vec<usize>,
     /// The buffers of the last matrix, for the next.
     spare: Rows,
+    /// The buffer of the last list of the best, for the next.
+    top: Vec<TopEntry>,
 }
 
 impl RequestRouter {
@@ -60,9 +63,11 @@ impl RequestRouter {
         for port in ports {
             let (sender, inbox) = request_lane(Arc::clone(port), Arc::clone(&bell));
             port.post(Mail::Requests(inbox))?;
-            lanes.push(Lane { sender, open: false, positions: Vec::new(), spare: Rows::default() });
+            let (positions, spare, top) = (Vec::new(), Rows::default(), Vec::new());
+            lanes.push(Lane { sender, positions, spare, top });
         }
-        Ok(Self { placement, key, lanes: lanes.into(), bell, looks_max: 0 })
+        let (lanes, hashes, ranked) = (lanes.into(), Vec::new(), Vec::new());
+        Ok(Self { placement, key, lanes, bell, hashes, ranked, looks_max: 0 })
     }
 
     /// The same, for a thread of its own: it looks for a reply that often before it sleeps, since a
@@ -86,11 +91,13 @@ impl RequestRouter {
         self.settle().await;
         let hash = self.key.hash(entity);
         let shard = self.placement.shard(hash);
-        self.ask(shard, Request::Read { entity, hash, signal, now });
-        match self.reply(shard).await? {
-            Reply::Reading(reading) => Ok(reading),
-            other => unreachable!("a reading was asked for, {other:?} came back"),
+        let question = Question { entity, hash, signal, now };
+        let sender = &mut self.lanes[shard].sender;
+        if !sender.is_abandoned() {
+            sender.ask_pair(question);
         }
+        self.settled(shard).await;
+        self.lanes[shard].sender.take_reading()
     }
 
     /// Fills `out`, row after row in the order of `entities`, with the numbers that `columns` name.
@@ -131,8 +138,9 @@ impl RequestRouter {
         outcome
     }
 
-    /// The best `k` of `entities` by the sum of the numbers that `columns` name, each times its
-    /// weight: best first, ties by the smaller id. Each shard sends its best only.
+    /// Fills `best` with the best of `entities` by the sum of the numbers that `columns` name, each
+    /// times its weight: best first, ties by the smaller id. Says how many there are. Each shard
+    /// sends its best only.
     ///
     /// # Errors
     ///
@@ -141,9 +149,9 @@ impl RequestRouter {
         &mut self,
         entities: &[EntityId],
         (columns, weights): (&Arc<[Feature]>, &[f64]),
-        k: usize,
         now: Timestamp,
-    ) -> Result<Vec<(f64, EntityId)>, ShardDown> {
+        best: &mut [Ranked],
+    ) -> Result<usize, ShardDown> {
         self.settle().await;
         self.scatter(entities, columns);
         for shard in 0..self.lanes.len() {
@@ -151,25 +159,27 @@ impl RequestRouter {
                 let mut rows = std::mem::take(&mut self.lanes[shard].spare);
                 rows.weights.clear();
                 rows.weights.extend_from_slice(weights);
-                self.ask(shard, Request::Rank { rows, k, now });
+                self.ask(shard, Request::Rank { rows, k: best.len(), now });
             }
         }
-        let (mut best, mut outcome) = (Vec::new(), Ok(()));
+        self.ranked.clear();
+        let mut outcome = Ok(());
         for shard in 0..self.lanes.len() {
             if self.lanes[shard].positions.is_empty() {
                 continue;
             }
             match self.reply(shard).await {
                 Ok(Reply::Rows(rows)) => {
-                    best.extend_from_slice(&rows.ranked);
+                    self.ranked.extend_from_slice(&rows.ranked);
                     self.lanes[shard].spare = rows;
                 }
                 Ok(other) => unreachable!("a ranking was asked for, {other:?} came back"),
                 Err(down) => outcome = Err(down),
             }
         }
-        keep_best(&mut best, k);
-        outcome.map(|()| best)
+        Ranked::keep_best(&mut self.ranked, best.len());
+        best[..self.ranked.len()].copy_from_slice(&self.ranked);
+        outcome.map(|()| self.ranked.len())
     }
 
     /// The best `k` entities by one score, over all shards, best first.
@@ -186,13 +196,17 @@ impl RequestRouter {
     ) -> Result<Vec<TopEntry>, ShardDown> {
         self.settle().await;
         for shard in 0..self.lanes.len() {
-            self.ask(shard, Request::Top { signal, half_life, k, now });
+            let entries = std::mem::take(&mut self.lanes[shard].top);
+            self.ask(shard, Request::Top { signal, half_life, k, now, entries });
         }
-        let mut best = Vec::new();
+        let mut best = Vec::with_capacity(self.lanes.len() * k);
         let mut outcome = Ok(());
         for shard in 0..self.lanes.len() {
             match self.reply(shard).await {
-                Ok(Reply::Top(mut entries)) => best.append(&mut entries),
+                Ok(Reply::Top(entries)) => {
+                    best.extend_from_slice(&entries);
+                    self.lanes[shard].top = entries;
+                }
                 Ok(other) => unreachable!("a ranking was asked for, {other:?} came back"),
                 Err(down) => outcome = Err(down),
             }
@@ -203,14 +217,15 @@ impl RequestRouter {
 
     /// Gives each shard its part of a matrix to fill.
     fn scatter(&mut self, entities: &[EntityId], columns: &Arc<[Feature]>) {
-        let Self { lanes, key, placement, .. } = self;
+        let Self { lanes, key, placement, hashes, .. } = self;
+        hashes.resize(entities.len(), EntityHash(0));
+        key.hash_all(entities, hashes);
         for lane in lanes.iter_mut() {
             lane.positions.clear();
             lane.spare.entities.clear();
             lane.spare.columns = Arc::clone(columns);
         }
-        for (position, &entity) in entities.iter().enumerate() {
-            let hash = key.hash(entity);
+        for (position, (&entity, &hash)) in entities.iter().zip(&*hashes).enumerate() {
             let lane = &mut lanes[placement.shard(hash)];
             lane.positions.push(position);
             lane.spare.entities.push((hash, entity));
@@ -229,21 +244,26 @@ impl RequestRouter {
     ) -> Result<(), ShardDown> {
         match self.reply(shard).await? {
             Reply::Rows(rows) => {
-                let values = rows.values.chunks_exact(width.max(1));
-                for (&position, row) in positions.iter().zip(values) {
-                    out[position * width..][..width].copy_from_slice(row);
+                if rows.values.len() == out.len() {
+                    // They are all of one shard, and so in their order.
+                    out.copy_from_slice(&rows.values);
+                } else {
+                    let values = rows.values.chunks_exact(width.max(1));
+                    for (&position, row) in positions.iter().zip(values) {
+                        out[position * width..][..width].copy_from_slice(row);
+                    }
                 }
                 self.lanes[shard].spare = rows;
                 Ok(())
             }
-            other => unreachable!("rows were asked for, {other:?} came back"),
+            other @ Reply::Top(_) => unreachable!("rows were asked for, {other:?} came back"),
         }
     }
 
     /// Waits for replies that nobody took, because a future was dropped, and throws them away.
     async fn settle(&mut self) {
         for shard in 0..self.lanes.len() {
-            if self.lanes[shard].open {
+            if self.lanes[shard].sender.is_open() {
                 let _stale = self.reply(shard).await;
             }
         }
@@ -254,29 +274,29 @@ impl RequestRouter {
         // To a shard that is gone nothing is sent: the reply is already settled.
         if !lane.sender.is_abandoned() {
             lane.sender.ask(request);
-            lane.open = true;
         }
     }
 
     async fn reply(&mut self, shard: usize) -> Result<Reply, ShardDown> {
-        std::future::poll_fn(|cx| self.poll_reply(shard, cx)).await
+        self.settled(shard).await;
+        // A shard that goes away may have answered before it did.
+        let sender = &mut self.lanes[shard].sender;
+        sender.take_reply().ok_or_else(|| sender.port().why_down())
     }
 
-    fn poll_reply(&mut self, shard: usize, cx: &Context<'_>) -> Poll<Result<Reply, ShardDown>> {
-        let Self { lanes, bell, .. } = self;
-        let lane = &mut lanes[shard];
+    /// Waits until the answer of a shard is there, or none will come.
+    async fn settled(&mut self, shard: usize) {
+        std::future::poll_fn(|cx| self.poll_settled(shard, cx)).await;
+    }
+
+    fn poll_settled(&mut self, shard: usize, cx: &Context<'_>) -> Poll<()> {
+        let sender = &self.lanes[shard].sender;
         for _ in 0..self.looks_max {
-            if lane.sender.is_settled() {
-                break;
+            if sender.is_settled() {
+                return Poll::Ready(());
             }
             std::hint::spin_loop();
         }
-        if bell.poll_work(cx, || lane.sender.is_settled()).is_pending() {
-            return Poll::Pending;
-        }
-        lane.open = false;
-        // A shard that goes away may have answered before it did.
-        let reply = lane.sender.take_reply();
-        Poll::Ready(reply.ok_or_else(|| lane.sender.port().why_down()))
+        self.bell.poll_work(cx, || sender.is_settled())
     }
 }

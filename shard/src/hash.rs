@@ -6,15 +6,20 @@
 //! by golden vectors: a changed hash would lose data silently.
 //! Source: Aumasson, Bernstein, *SipHash: a fast short-input PRF*, INDOCRYPT 2012.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
+use crate::wide::{self, Kernel};
 use crate::{EntityHash, EntityId};
-use siphasher::sip::SipHasher13;
 use siphasher::sip128;
 use std::fmt;
+
+/// Entities that are hashed side by side.
+const LANES: usize = 8;
 
 /// The secret of one store under which its entities are partitioned.
 #[derive(Clone, Copy)]
 pub struct PartitionKey {
-    hasher: SipHasher13,
+    bytes: [u8; 16],
 }
 
 impl PartitionKey {
@@ -28,15 +33,51 @@ impl PartitionKey {
     /// ```
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Self {
-        Self { hasher: SipHasher13::new_with_key(&bytes) }
+        Self { bytes }
     }
 
     /// The hash of an entity in this store.
     #[must_use]
     #[inline]
     pub fn hash(&self, entity: EntityId) -> EntityHash {
-        let hash = self.hasher.hash(&entity.0.to_le_bytes());
-        EntityHash((hash >> 32) as u32)
+        let [hash] = self.hash_lanes([entity]);
+        hash
+    }
+
+    /// The hashes of many entities, each at its place: in half the time of one by one.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one place for each.
+    pub fn hash_all(&self, entities: &[EntityId], hashes: &mut [EntityHash]) {
+        assert_eq!(entities.len(), hashes.len(), "a place for the hash of each entity");
+        wide::run(HashAll { key: *self, entities, hashes });
+    }
+
+    /// SipHash-1-3 of one word of eight bytes in each lane.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a key are 64 bits each")]
+    fn hash_lanes<const N: usize>(&self, entities: [EntityId; N]) -> [EntityHash; N] {
+        let key = u128::from_le_bytes(self.bytes);
+        let (first, second) = (key as u64, (key >> 64) as u64);
+        let mut state = [
+            [first ^ 0x736f_6d65_7073_6575; N],
+            [second ^ 0x646f_7261_6e64_6f6d; N],
+            [first ^ 0x6c79_6765_6e65_7261; N],
+            [second ^ 0x7465_6462_7974_6573; N],
+        ];
+        // The word, then the number of bytes, which ends every message.
+        for message in [entities.map(|entity| entity.0), [8 << 56; N]] {
+            mix(&mut state[3], message);
+            round(&mut state);
+            mix(&mut state[0], message);
+        }
+        mix(&mut state[2], [0xFF; N]);
+        (0..3).for_each(|_| round(&mut state));
+        let [a, b, c, d] = state;
+        std::array::from_fn(|lane| {
+            EntityHash(((a[lane] ^ b[lane] ^ c[lane] ^ d[lane]) >> 32) as u32)
+        })
     }
 
     /// The key by which an event with an id is known again in this store: SipHash-1-3 of 128 bits
@@ -54,7 +95,53 @@ impl PartitionKey {
         event[..8].copy_from_slice(&entity.0.to_le_bytes());
         event[8] = number;
         event[9..].copy_from_slice(&id.to_le_bytes());
-        sip128::SipHasher13::new_with_key(&self.hasher.key()).hash(&event).as_u128()
+        sip128::SipHasher13::new_with_key(&self.bytes).hash(&event).as_u128()
+    }
+}
+
+#[inline(always)]
+fn mix<const N: usize>(words: &mut [u64; N], message: [u64; N]) {
+    for lane in 0..N {
+        words[lane] ^= message[lane];
+    }
+}
+
+#[inline(always)]
+fn round<const N: usize>([a, b, c, d]: &mut [[u64; N]; 4]) {
+    for lane in 0..N {
+        a[lane] = a[lane].wrapping_add(b[lane]);
+        b[lane] = b[lane].rotate_left(13) ^ a[lane];
+        a[lane] = a[lane].rotate_left(32);
+        c[lane] = c[lane].wrapping_add(d[lane]);
+        d[lane] = d[lane].rotate_left(16) ^ c[lane];
+        a[lane] = a[lane].wrapping_add(d[lane]);
+        d[lane] = d[lane].rotate_left(21) ^ a[lane];
+        c[lane] = c[lane].wrapping_add(b[lane]);
+        b[lane] = b[lane].rotate_left(17) ^ c[lane];
+        c[lane] = c[lane].rotate_left(32);
+    }
+}
+
+struct HashAll<'a> {
+    key: PartitionKey,
+    entities: &'a [EntityId],
+    hashes: &'a mut [EntityHash],
+}
+
+impl Kernel for HashAll<'_> {
+    type Answer = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { key, entities, hashes } = self;
+        let (groups, rest) = entities.as_chunks::<LANES>();
+        let (group_hashes, rest_hashes) = hashes.as_chunks_mut::<LANES>();
+        for (group, hashes) in groups.iter().zip(group_hashes) {
+            *hashes = key.hash_lanes(*group);
+        }
+        for (&entity, hash) in rest.iter().zip(rest_hashes) {
+            *hash = key.hash(entity);
+        }
     }
 }
 
@@ -82,6 +169,18 @@ mod tests {
         ] {
             let hashes = (zeros.hash(EntityId(entity)).0, counting.hash(EntityId(entity)).0);
             assert_eq!(hashes, (under_zeros, under_counting), "entity {entity}");
+        }
+    }
+
+    #[test]
+    fn many_hashes_are_those_of_one_by_one() {
+        let key = PartitionKey::new([9; 16]);
+        for count in [0, 1, 7, 8, 9, 200] {
+            let entities: Vec<_> = (0..count).map(|i| EntityId((i * i) << 40 | i)).collect();
+            let mut hashes = vec![EntityHash(0); entities.len()];
+            key.hash_all(&entities, &mut hashes);
+            let want: Vec<_> = entities.iter().map(|&entity| key.hash(entity)).collect();
+            assert_eq!(hashes, want);
         }
     }
 

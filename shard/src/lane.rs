@@ -4,6 +4,7 @@
 //! ```text
 //! EventSender ─events, tags─▶ EventInbox      EventSender ◀─────watermarks────── EventInbox
 //! RequestSender ──requests──▶ RequestInbox    RequestSender ◀─────replies──────── RequestInbox
+//!               ──question──▶                               ◀─────reading────────
 //! ```
 //!
 //! Promises: each ring has one end on either side, by ownership: no end is `Clone`, none is `Sync`,
@@ -22,6 +23,7 @@
 //! ```
 
 mod events;
+mod exchange;
 mod requests;
 
 pub(crate) use events::Waiting;

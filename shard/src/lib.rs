@@ -58,7 +58,7 @@ pub use local::LocalShard;
 pub use materializer::Materializer;
 pub use metrics::ShardMetrics;
 pub use port::{Gate, ShardDown, ShardPort};
-pub use reading::{Feature, Plan, PlanBuilder, PlanError, SignalReading, TopEntry};
+pub use reading::{Feature, Plan, PlanBuilder, PlanError, Ranked, SignalReading, TopEntry};
 pub use schema::{
     Dedup, Fingerprint, Schema, SchemaBuilder, SchemaError, SignalBuilder, SignalTypeDef,
 };

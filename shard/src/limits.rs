@@ -64,6 +64,8 @@ pub const DIRECTORY_BITS_MAX: u32 = 20;
 pub const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes up to which blocks lie in one chunk just as large as needed.
 pub const SMALL_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of a cache line.
+pub const CACHE_LINE_BYTES: usize = 64;
 /// Bytes of a page.
 pub const PAGE_BYTES: usize = 4096;
 /// Bytes of a huge page.

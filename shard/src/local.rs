@@ -1,11 +1,20 @@
 //! A shard's state, as a closure sees it that runs on the shard's own core.
 
+use crate::request::Rows;
 use crate::source::{SourceName, SourceTable, SourceTableError};
-use crate::{EntityId, PartitionKey, SignalId, SignalLedger, SignalReading, Timestamp, TopEntry};
+use crate::{
+    EntityHash, EntityId, PartitionKey, Plan, Ranked, SignalId, SignalLedger, SignalReading,
+    Timestamp, TopEntry,
+};
+
+/// Entities that are hashed and read together.
+const GROUP: usize = 64;
 
 /// Read access to one shard, on its own thread, between two turns.
 ///
-/// Nothing changes while a closure looks; the shard does nothing else meanwhile, so be brief.
+/// It answers what a reader does, for the entities of this shard, straight from the ledger: no ring
+/// and no other core is on the way. Nothing changes while a closure looks; the shard does nothing
+/// else meanwhile, so be brief.
 #[derive(Debug)]
 pub struct LocalShard<'s> {
     shard: usize,
@@ -43,9 +52,65 @@ impl<'s> LocalShard<'s> {
         signal: SignalId,
         now: Timestamp,
     ) -> Option<SignalReading> {
-        let hash = self.key.hash(entity);
+        self.ledger.read(self.owned(entity, self.key.hash(entity)), entity, signal, now)
+    }
+
+    /// Fills `out` with a feature matrix as of one instant: a row for each entity, a column for
+    /// each number of the plan, zeros for an entity without events. Allocates nothing.
+    ///
+    /// # Panics
+    ///
+    /// If another shard owns one of the entities, the plan names what the schema does not have, or
+    /// `out` has not one place for each column of each entity.
+    pub fn read_many(&self, entities: &[EntityId], plan: &Plan, now: Timestamp, out: &mut [f64]) {
+        let columns = plan.columns();
+        assert_eq!(out.len(), entities.len() * columns.len(), "a place for each number");
+        let mut left = out;
+        for group in entities.chunks(GROUP) {
+            let mut hashes = [EntityHash(0); GROUP];
+            let hashes = &mut hashes[..group.len()];
+            self.key.hash_all(group, hashes);
+            let mut asked = [(EntityHash(0), EntityId(0)); GROUP];
+            for ((asked, &entity), &hash) in asked.iter_mut().zip(group).zip(&*hashes) {
+                *asked = (self.owned(entity, hash), entity);
+            }
+            let (rows, rest) = left.split_at_mut(group.len() * columns.len());
+            self.ledger.read_rows(&asked[..group.len()], columns, now, rows);
+            left = rest;
+        }
+    }
+
+    /// The best `k` of `entities` by the weighted sum of the plan's numbers, best first, ties by
+    /// the smaller id.
+    ///
+    /// # Panics
+    ///
+    /// If another shard owns one of the entities, the plan names what the schema does not have, or
+    /// there is not one weight for each column.
+    #[must_use]
+    pub fn rank(
+        &self,
+        entities: &[EntityId],
+        (plan, weights): (&Plan, &[f64]),
+        k: usize,
+        now: Timestamp,
+    ) -> Vec<Ranked> {
+        assert_eq!(weights.len(), plan.columns().len(), "one weight for each column");
+        let asked = |&entity| (self.owned(entity, self.key.hash(entity)), entity);
+        let mut rows = Rows {
+            columns: plan.columns().clone(),
+            entities: entities.iter().map(asked).collect(),
+            values: vec![0.0; entities.len() * weights.len()],
+            weights: weights.into(),
+            ranked: Vec::with_capacity(entities.len()),
+        };
+        self.ledger.rank_rows(&mut rows, k, now);
+        rows.ranked
+    }
+
+    fn owned(&self, entity: EntityId, hash: EntityHash) -> EntityHash {
         assert!(self.ledger.owns(hash), "entity {entity} is not on shard {}", self.shard);
-        self.ledger.read(hash, entity, signal, now)
+        hash
     }
 
     /// Every pair of this shard with its reading as of `now`, in no particular order.

@@ -27,16 +27,25 @@ pub struct SignalReading {
 /// How many of each a signal type has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
-    scores: usize,
-    counts: usize,
-    velocities: usize,
+    scores: u8,
+    counts: u8,
+    velocities: u8,
 }
+
+/// Words that a reading travels in, at most.
+pub(crate) const READING_WORDS_MAX: usize = 3 + HALF_LIVES_MAX + 2 * WINDOWS_MAX;
 
 impl SignalReading {
     /// A reading of `def` with every number still zero.
     pub(crate) fn zeroed(def: &SignalTypeDef, as_of: Timestamp, last_update: Timestamp) -> Self {
-        let counts = def.windows().len();
+        let number = |n: usize| u8::try_from(n).expect("a signal type has few of each");
+        let counts = number(def.windows().len());
         let velocities = if def.velocity() { counts } else { 0 };
+        let shape = Shape { scores: number(def.half_lives().len()), counts, velocities };
+        Self::empty(shape, as_of, last_update)
+    }
+
+    fn empty(shape: Shape, as_of: Timestamp, last_update: Timestamp) -> Self {
         Self {
             as_of,
             last_update,
@@ -45,7 +54,7 @@ impl SignalReading {
             scores: [0.0; HALF_LIVES_MAX],
             counts: [0; WINDOWS_MAX],
             velocities: [0.0; WINDOWS_MAX],
-            shape: Shape { scores: def.half_lives().len(), counts, velocities },
+            shape,
         }
     }
 
@@ -55,27 +64,63 @@ impl SignalReading {
 
     pub(crate) fn set_count(&mut self, w: usize, count: u64, velocity: f64) {
         self.counts[w] = count;
-        self.velocities[w] = velocity;
+        if self.shape.velocities > 0 {
+            self.velocities[w] = velocity;
+        }
     }
 
     /// The decayed scores, in the unit of the weights and in the order of the schema's half-lives:
     /// the first is primary.
     #[must_use]
     pub fn scores(&self) -> &[f64] {
-        &self.scores[..self.shape.scores]
+        &self.scores[..usize::from(self.shape.scores)]
     }
 
     /// The windowed counts, in the order of the schema's windows: shortest first, as
     /// [`SignalTypeDef::window_labels`] spells them.
     #[must_use]
     pub fn counts(&self) -> &[u64] {
-        &self.counts[..self.shape.counts]
+        &self.counts[..usize::from(self.shape.counts)]
     }
 
     /// Events per second over each window; empty unless the signal type asks for velocity.
     #[must_use]
     pub fn velocities(&self) -> &[f64] {
-        &self.velocities[..self.shape.velocities]
+        &self.velocities[..usize::from(self.shape.velocities)]
+    }
+
+    /// It in as few words as its signal type needs. The first is not zero.
+    #[inline]
+    pub(crate) fn words(&self) -> impl Iterator<Item = u64> {
+        let Shape { scores, counts, velocities } = self.shape;
+        let head =
+            u64::from_le_bytes([scores, counts, velocities, self.saturated.into(), 0, 0, 0, 1]);
+        let counts = self.counts().iter().copied();
+        [head, self.last_update.0, self.all_time]
+            .into_iter()
+            .chain(self.scores().iter().map(|score| score.to_bits()))
+            .chain(counts)
+            .chain(self.velocities().iter().map(|velocity| velocity.to_bits()))
+    }
+
+    /// A reading as of `now` from its words; none if the first is zero.
+    #[inline]
+    pub(crate) fn from_words(mut words: impl Iterator<Item = u64>, now: Timestamp) -> Option<Self> {
+        let mut next = || words.next().unwrap_or(0);
+        let [scores, counts, velocities, saturated, ..] = match next() {
+            0 => return None,
+            head => head.to_le_bytes(),
+        };
+        let last_update = Timestamp(next());
+        let shape = Shape { scores, counts, velocities };
+        let mut reading = Self::empty(shape, now.max(last_update), last_update);
+        reading.saturated = saturated != 0;
+        reading.all_time = next();
+        let [scores, counts, velocities] = [scores, counts, velocities].map(usize::from);
+        reading.scores[..scores].fill_with(|| f64::from_bits(next()));
+        reading.counts[..counts].fill_with(&mut next);
+        reading.velocities[..velocities].fill_with(|| f64::from_bits(next()));
+        Some(reading)
     }
 }
 
@@ -285,6 +330,30 @@ impl<'s> PlanBuilder<'s> {
                 known: def.window_labels().collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+}
+
+/// One candidate and its value under a plan and weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranked {
+    /// Who.
+    pub entity: EntityId,
+    /// The weighted sum of the plan's numbers.
+    pub value: f64,
+}
+
+impl Ranked {
+    /// To fill a buffer with before it is given away to be filled.
+    pub const NOBODY: Self = Self { entity: EntityId(0), value: 0.0 };
+
+    /// Sorts entries best first, ties by the smaller id, and keeps the first `k`.
+    pub fn keep_best(ranked: &mut Vec<Self>, k: usize) {
+        let order = |a: &Self, b: &Self| b.value.total_cmp(&a.value).then(a.entity.cmp(&b.entity));
+        if k < ranked.len() {
+            ranked.select_nth_unstable_by(k, order);
+            ranked.truncate(k);
+        }
+        ranked.sort_unstable_by(order);
     }
 }
 

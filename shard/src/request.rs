@@ -1,23 +1,25 @@
 //! What a reader may ask of a shard, and what comes back. Buffers travel there and back, so that a
 //! reader that repeats itself allocates nothing.
 
-use crate::{EntityHash, EntityId, Feature, SignalId, SignalReading, Timestamp, TopEntry};
+use crate::{EntityHash, EntityId, Feature, Ranked, SignalId, Timestamp, TopEntry};
 use std::sync::Arc;
 
-/// A question to one shard about entities it owns.
+/// Asks for everything about one pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whose.
+    pub entity: EntityId,
+    /// Its hash.
+    pub hash: EntityHash,
+    /// Which signal type.
+    pub signal: SignalId,
+    /// As of when.
+    pub now: Timestamp,
+}
+
+/// A question to one shard about many entities it owns.
 #[derive(Debug)]
 pub enum Request {
-    /// Everything about one pair.
-    Read {
-        /// Whose.
-        entity: EntityId,
-        /// Its hash.
-        hash: EntityHash,
-        /// Which signal type.
-        signal: SignalId,
-        /// As of when.
-        now: Timestamp,
-    },
     /// Some numbers of many entities.
     ReadRows {
         /// Whose, and which numbers.
@@ -44,6 +46,8 @@ pub enum Request {
         k: usize,
         /// As of when.
         now: Timestamp,
+        /// For the answer.
+        entries: Vec<TopEntry>,
     },
 }
 
@@ -59,18 +63,12 @@ pub struct Rows {
     /// What each column counts for in a ranking.
     pub weights: Vec<f64>,
     /// The best of them in a ranking, best first, each with its weighted sum; the shard fills it.
-    pub ranked: Vec<(f64, EntityId)>,
+    pub ranked: Vec<Ranked>,
 }
 
 /// The answer, of the kind of the request.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "replies stay in their ring slot; a box would allocate"
-)]
 pub enum Reply {
-    /// To [`Request::Read`].
-    Reading(Option<SignalReading>),
     /// To [`Request::ReadRows`] and [`Request::Rank`].
     Rows(Rows),
     /// To [`Request::Top`]: best first.

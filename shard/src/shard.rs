@@ -21,7 +21,7 @@ use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX};
 use crate::local::LocalShard;
 use crate::port::{Mail, ShardDown, ShardPort};
 use crate::record;
-use crate::request::{Reply, Request};
+use crate::request::{Question, Reply, Request};
 use crate::saving::{Saved, Saving};
 use crate::source::SourceTable;
 pub use duplicates::dedup_key;
@@ -329,8 +329,15 @@ impl<W: WalWriter> Shard<W> {
 
     fn answer_requests(&mut self) -> usize {
         let ledger = &self.intake.ledger;
-        let answer = |request| answer(ledger, request);
-        self.requests.iter_mut().map(|lane| usize::from(lane.answer(answer))).sum()
+        let mut answered = 0;
+        for lane in &mut self.requests {
+            let read =
+                |asked: Question| ledger.read(asked.hash, asked.entity, asked.signal, asked.now);
+            // A reader asks one thing at a time.
+            answered +=
+                usize::from(lane.answer_pair(read) || lane.answer(|asked| answer(ledger, asked)));
+        }
+        answered
     }
 
     /// Lets go of lanes whose other end is gone, however busy the shard is with the rest.
@@ -373,9 +380,6 @@ impl<W> Drop for Shard<W> {
 
 fn answer(ledger: &SignalLedger, request: Request) -> Reply {
     match request {
-        Request::Read { entity, hash, signal, now } => {
-            Reply::Reading(ledger.read(hash, entity, signal, now))
-        }
         Request::ReadRows { mut rows, now } => {
             ledger.read_rows(&rows.entities, &rows.columns, now, &mut rows.values);
             Reply::Rows(rows)
@@ -384,8 +388,9 @@ fn answer(ledger: &SignalLedger, request: Request) -> Reply {
             ledger.rank_rows(&mut rows, k, now);
             Reply::Rows(rows)
         }
-        Request::Top { signal, half_life, k, now } => {
-            Reply::Top(ledger.top_k(signal, half_life, k, now))
+        Request::Top { signal, half_life, k, now, mut entries } => {
+            ledger.top_into((signal, half_life), k, now, &mut entries);
+            Reply::Top(entries)
         }
     }
 }

@@ -103,6 +103,10 @@ pub(super) const READ_MANY_DRAM: Criterion = Criterion::at_least("read_many_dram
 pub(super) const READ_MANY_CACHE: Criterion = Criterion::at_least("read_many_cache", READS, 4.0)
     .of("the same, few entities", "200 reads of the shared map")
     .on_two_cores();
+/// The same where the state is.
+pub(super) const READ_MANY_LOCAL: Criterion = Criterion::at_least("read_many_local", READS, 4.0)
+    .of("the same, in a closure on the owning core", "200 reads of the shared map")
+    .on_two_cores();
 /// Reading one.
 pub(super) const READ_ONE_HOP: Criterion = Criterion::at_most("read_one_hop", "ns", 1.5)
     .of("one read through the rings, shard spinning", "round trip through two bare rings")
@@ -199,6 +203,7 @@ pub(super) const ALL: &[Criterion] = &[
     RECORD_END_TO_END,
     READ_MANY_DRAM,
     READ_MANY_CACHE,
+    READ_MANY_LOCAL,
     READ_ONE_HOP,
     RANK_200,
     TOP_K,

@@ -2,7 +2,9 @@
 //!
 //! The shard spins, as a host that cares for the latency of reads would have it.
 
-use super::criteria::{Criterion, RANK_200, READ_MANY_CACHE, READ_MANY_DRAM, READ_ONE_HOP};
+use super::criteria::{
+    Criterion, RANK_200, READ_MANY_CACHE, READ_MANY_DRAM, READ_MANY_LOCAL, READ_ONE_HOP,
+};
 use super::measure::{Sides, millions, wall_seconds};
 use super::stalls::Stalls;
 use super::tables::{Decays, history, record, schema, shared_map};
@@ -32,6 +34,9 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
     let (few, many) = (run.effort.entities_cache, run.effort.entities_dram);
     read_many(run, READ_MANY_DRAM, many)?;
     read_many(run, READ_MANY_CACHE, few)?;
+    if run.wants(&[READ_MANY_LOCAL]) {
+        read_many_local(run, few)?;
+    }
     if run.wants(&[RANK_200]) {
         rank(run, few)?;
     }
@@ -75,6 +80,39 @@ fn read_many(run: &mut Run, criterion: Criterion, entities: u64) -> Result<(), F
             })?;
             Ok((millions(reads * CANDIDATES, ours), millions(reads * CANDIDATES, rival)))
         })
+    })?;
+    engines::close(&engine)
+}
+
+/// The caller is where the state is, and so are the candidates.
+fn read_many_local(run: &mut Run, entities: u64) -> Result<(), Fault> {
+    let map = shared_map(entities, Decays::One);
+    history(entities, START_NS).for_each(|batch| record(&map, &batch));
+    let engine = engine(entities)?;
+    let plan = plan(engine.schema())?;
+    let mut candidates = Candidates::of(entities, 12);
+    let reads = run.effort.reads;
+    run.row(READ_MANY_LOCAL, || {
+        let sets = candidates.take(reads);
+        let (plan, asked) = (plan.clone(), sets.clone());
+        let visited = engine.on_shard(EntityId(0), move |local| {
+            let mut matrix = vec![0.0; CANDIDATES * plan.columns().len()];
+            wall_seconds(|| {
+                for set in &asked {
+                    local.read_many(set, &plan, Timestamp(NOW_NS), &mut matrix);
+                    black_box(&matrix);
+                }
+                Ok(())
+            })
+        });
+        let ours = visited.map_err(Fault::environment)??;
+        let rival = cores::on_first(|| {
+            wall_seconds(|| {
+                sets.iter().flatten().for_each(|&entity| look(&map, entity));
+                Ok(())
+            })
+        })?;
+        Ok((millions(reads * CANDIDATES, ours), millions(reads * CANDIDATES, rival)))
     })?;
     engines::close(&engine)
 }

@@ -1,10 +1,13 @@
 //! A reader's lane: questions there, answers back.
 
 use super::Departing;
+use super::exchange::{Answerer, Asker, QUESTION_WORDS, exchange};
 use crate::doorbell::Doorbell;
 use crate::limits::REQUEST_RING_SLOTS;
-use crate::port::ShardPort;
-use crate::request::{Reply, Request};
+use crate::port::{ShardDown, ShardPort};
+use crate::reading::READING_WORDS_MAX;
+use crate::request::{Question, Reply, Request};
+use crate::{EntityHash, EntityId, SignalId, SignalReading, Timestamp};
 use std::sync::Arc;
 
 /// The reader's end of a lane.
@@ -12,7 +15,18 @@ use std::sync::Arc;
 pub struct RequestSender {
     requests: rtrb::Producer<Request>,
     replies: rtrb::Consumer<Reply>,
+    pairs: Asker<READING_WORDS_MAX>,
+    awaited: Awaited,
     port: Departing,
+}
+
+/// What a reader waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Nothing,
+    Reply,
+    /// As of when.
+    Reading(Timestamp),
 }
 
 /// The shard's end of a reader's lane.
@@ -20,6 +34,7 @@ pub struct RequestSender {
 pub struct RequestInbox {
     requests: rtrb::Consumer<Request>,
     replies: rtrb::Producer<Reply>,
+    pairs: Answerer<READING_WORDS_MAX>,
     bell: Ringing,
 }
 
@@ -28,8 +43,15 @@ pub struct RequestInbox {
 pub fn request_lane(port: Arc<ShardPort>, bell: Arc<Doorbell>) -> (RequestSender, RequestInbox) {
     let (requests, requests_out) = rtrb::RingBuffer::new(REQUEST_RING_SLOTS);
     let (replies_in, replies) = rtrb::RingBuffer::new(REQUEST_RING_SLOTS);
-    let inbox = RequestInbox { requests: requests_out, replies: replies_in, bell: Ringing(bell) };
-    (RequestSender { requests, replies, port: Departing(port) }, inbox)
+    let (asker, answerer) = exchange();
+    let port = Departing(port);
+    let inbox = RequestInbox {
+        requests: requests_out,
+        replies: replies_in,
+        pairs: answerer,
+        bell: Ringing(bell),
+    };
+    (RequestSender { requests, replies, pairs: asker, awaited: Awaited::Nothing, port }, inbox)
 }
 
 impl RequestSender {
@@ -43,21 +65,62 @@ impl RequestSender {
     ///
     /// # Panics
     ///
-    /// If as many requests as the ring holds are open.
+    /// If a question is open.
     pub fn ask(&mut self, request: Request) {
-        assert!(self.requests.push(request).is_ok(), "the reply is taken before the next request");
+        assert!(!self.is_open(), "the reply is taken before the next request");
+        assert!(self.requests.push(request).is_ok(), "there is room for one request");
+        self.awaited = Awaited::Reply;
         self.port.0.doorbell().ring();
     }
 
-    /// The reply, if it is there.
+    /// Asks for one pair and wakes the shard. Take the reading before the next question.
+    ///
+    /// # Panics
+    ///
+    /// If a question is open.
+    pub fn ask_pair(&mut self, question: Question) {
+        assert!(!self.is_open(), "the reading is taken before the next question");
+        self.pairs.ask(question.to_words());
+        self.awaited = Awaited::Reading(question.now);
+        self.port.0.doorbell().ring();
+    }
+
+    /// Whether a question was asked whose answer was not taken.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.awaited != Awaited::Nothing
+    }
+
+    /// Takes the reply to a request, if it is there.
     pub fn take_reply(&mut self) -> Option<Reply> {
+        self.awaited = Awaited::Nothing;
         self.replies.pop().ok()
     }
 
-    /// Whether [`RequestSender::take_reply`] has something to say: a reply, or that none will come.
+    /// Takes the answer to the question about a pair: none if the pair never had an event. Call it
+    /// once [`RequestSender::is_settled`].
+    ///
+    /// # Errors
+    ///
+    /// If the shard is gone and has not answered.
+    pub fn take_reading(&mut self) -> Result<Option<SignalReading>, ShardDown> {
+        let awaited = std::mem::replace(&mut self.awaited, Awaited::Nothing);
+        match (awaited, self.pairs.answer()) {
+            (Awaited::Reading(now), Some(words)) => Ok(SignalReading::from_words(words, now)),
+            _ => Err(self.port.0.why_down()),
+        }
+    }
+
+    /// Whether the answer to what was asked is there, or none will come.
     #[must_use]
+    #[inline]
     pub fn is_settled(&self) -> bool {
-        self.is_abandoned() || !self.replies.is_empty()
+        let answered = match self.awaited {
+            Awaited::Nothing => true,
+            Awaited::Reply => !self.replies.is_empty(),
+            Awaited::Reading(_) => self.pairs.is_answered(),
+        };
+        answered || self.is_abandoned()
     }
 
     /// Whether the shard is gone. A reply it left before is still there.
@@ -72,13 +135,28 @@ impl RequestInbox {
     #[must_use]
     #[inline]
     pub fn has_request(&self) -> bool {
-        !self.requests.is_empty()
+        self.pairs.has_question() || !self.requests.is_empty()
     }
 
     /// Whether the reader is gone.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.requests.is_abandoned() && self.requests.is_empty()
+    }
+
+    /// Answers a waiting question about a pair, if any.
+    #[inline]
+    pub(crate) fn answer_pair(
+        &mut self,
+        read: impl FnOnce(Question) -> Option<SignalReading>,
+    ) -> bool {
+        let Some(words) = self.pairs.question() else { return false };
+        match read(Question::from_words(words)) {
+            Some(reading) => self.pairs.answer(reading.words()),
+            None => self.pairs.answer(std::iter::once(0)),
+        }
+        self.bell.0.ring();
+        true
     }
 
     /// Answers one waiting request, if any.
@@ -88,6 +166,20 @@ impl RequestInbox {
         assert!(self.replies.push(reply).is_ok(), "there is room for the reply to every request");
         self.bell.0.ring();
         true
+    }
+}
+
+impl Question {
+    fn to_words(self) -> [u64; QUESTION_WORDS] {
+        let Self { entity, hash, signal, now } = self;
+        [entity.0, now.0, hash.0.into(), signal.0.into(), 0, 0, 0]
+    }
+
+    fn from_words([entity, now, hash, signal, ..]: [u64; QUESTION_WORDS]) -> Self {
+        let hash = u32::try_from(hash).expect("a hash has 32 bits");
+        let signal = u8::try_from(signal).expect("a signal type has 8 bits");
+        let (entity, now) = (EntityId(entity), Timestamp(now));
+        Self { entity, hash: EntityHash(hash), signal: SignalId(signal), now }
     }
 }
 

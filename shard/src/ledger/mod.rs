@@ -11,6 +11,7 @@
 //! ([`crate::shard`]), what a score is ([`crate::signal`]).
 
 mod apply;
+mod best;
 mod checkpoint;
 mod front;
 mod read;
@@ -20,10 +21,9 @@ mod top;
 use crate::limits::PARTITIONS;
 use crate::signal::buckets::BucketStore;
 use crate::signal::hot::HotSignalState;
-use crate::{EntityHash, EntityId, PartitionKey, Schema, SignalId, SignalReading, Timestamp};
+use crate::{EntityHash, PartitionKey, Schema};
 pub use checkpoint::{RestoredPair, Walk};
 use front::Front;
-pub use read::keep_best;
 use std::ops::Range;
 use std::sync::Arc;
 use table::Table;
@@ -113,55 +113,6 @@ impl SignalLedger {
     pub fn memory_bytes(&self) -> usize {
         let rankings = self.tops.iter().flatten().map(TopList::memory_bytes).sum::<usize>();
         self.states.memory_bytes() + self.buckets.memory_bytes() + rankings
-    }
-
-    /// Everything known of a pair as of `now`; `None` if it never had an event.
-    #[must_use]
-    pub fn read(
-        &self,
-        hash: EntityHash,
-        entity: EntityId,
-        signal: SignalId,
-        now: Timestamp,
-    ) -> Option<SignalReading> {
-        self.state(hash, entity, signal).map(|state| self.reading(state, now))
-    }
-
-    /// Every pair with its reading as of `now`, in no particular order.
-    pub fn iter(
-        &self,
-        now: Timestamp,
-    ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
-        self.states
-            .iter()
-            .map(move |state| (state.entity(), state.signal(), self.reading(state, now)))
-    }
-
-    #[inline]
-    fn state(
-        &self,
-        hash: EntityHash,
-        entity: EntityId,
-        signal: SignalId,
-    ) -> Option<&HotSignalState> {
-        self.states.find(hash, entity, signal)
-    }
-
-    fn reading(&self, state: &HotSignalState, now: Timestamp) -> SignalReading {
-        let def = self.schema.def(state.signal());
-        let head = state.last_update();
-        let now = now.max(head);
-        let mut reading = SignalReading::zeroed(def, now, head);
-        reading.all_time = state.all_time();
-        reading.saturated = state.is_saturated();
-        for (k, half_life) in def.half_lives().iter().enumerate() {
-            reading.set_score(k, state.score(k, half_life, now));
-        }
-        for (w, window) in def.windows().iter().enumerate() {
-            let count = self.buckets.count(state.buckets(), head, window, now);
-            reading.set_count(w, count, window.velocity(count));
-        }
-        reading
     }
 }
 

@@ -1,33 +1,56 @@
-//! Many entities read at once: a matrix of features, or the best by a weighted sum of them.
+//! One pair read, or many entities at once: a matrix of features.
 //!
 //! ```text
 //! entity i+32: ask for the slot     i+16: find it, ask for the counts     i: evaluate
 //! ```
 //!
 //! Promises: the same bits as one read after the other. What depends on the instant alone, the
-//! decay of each half-life, is worked out once for a group and not for each entity.
+//! decay of each half-life, is worked out once for a matrix and not for each entity.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
 use super::SignalLedger;
-use super::table::Slot as _;
-use crate::limits::TOP_K_MAX;
-use crate::request::Rows;
-use crate::signal::buckets::Heads;
+use super::table::Probe;
+use crate::limits::HALF_LIVES_MAX;
+use crate::signal::buckets::{Block, Heads, Mask, Seen};
+use crate::signal::half_life::{Decay, HalfLife};
 use crate::signal::hot::HotSignalState;
+use crate::signal::window::Window;
 use crate::wide::{self, Kernel};
-use crate::{EntityHash, EntityId, Feature, SignalId, Timestamp, TopEntry};
+use crate::{EntityHash, EntityId, Feature, SignalId, SignalReading, SignalTypeDef, Timestamp};
+use std::slice::ChunksMut;
 
-/// Entities that take each step of the way together.
+/// Entities that take each step of the way together: as many as a core keeps cache misses in
+/// flight.
 const GROUP: usize = 16;
-
-/// Where in the table the entities of a group are, or their search begins.
-type Places = [usize; GROUP];
 
 /// An entity with its hash.
 type Asked = (EntityHash, EntityId);
 
 impl SignalLedger {
+    /// Everything known of a pair as of `now`; `None` if it never had an event.
+    #[must_use]
+    pub fn read(
+        &self,
+        hash: EntityHash,
+        entity: EntityId,
+        signal: SignalId,
+        now: Timestamp,
+    ) -> Option<SignalReading> {
+        wide::run(ReadPair { ledger: self, asked: (hash, entity), signal, now })
+    }
+
+    /// Every pair with its reading as of `now`, in no particular order.
+    pub fn iter(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
+        self.states.iter().map(move |state| {
+            let view = View::of(self, state.signal(), now);
+            (state.entity(), state.signal(), view.reading(&view.pair(state)))
+        })
+    }
+
     /// The numbers that `columns` name, as of `now`, row by row into `values`; zero for a pair
     /// without events.
     ///
@@ -45,81 +68,80 @@ impl SignalLedger {
         assert_eq!(values.len(), places, "one place for each column of each entity");
         wide::run(ReadRows { ledger: self, entities, columns, now, values });
     }
-
-    /// Reads `rows` and keeps the best `k` entities by the sum of their features, each times its
-    /// weight, best first, ties by the smaller id; `values` are then those sums.
-    ///
-    /// # Panics
-    ///
-    /// As [`SignalLedger::read_rows`].
-    pub fn rank_rows(&self, rows: &mut Rows, k: usize, now: Timestamp) {
-        let Rows { columns, entities, values, weights, ranked } = rows;
-        self.read_rows(entities, columns, now, values);
-        ranked.clear();
-        let features = values.chunks_exact(columns.len().max(1));
-        let weights = &*weights;
-        let sum = |row: &[f64]| row.iter().zip(weights).map(|(value, weight)| value * weight).sum();
-        ranked.extend(features.zip(&*entities).map(|(row, &(_, entity))| (sum(row), entity)));
-        keep_best(ranked, k);
-    }
 }
 
-impl SignalLedger {
-    /// The best `k` entities by one score, best first, ties by the smaller id; exact up to
-    /// [`TOP_K_MAX`].
-    #[must_use]
-    pub fn top_k(
-        &self,
-        signal: SignalId,
-        half_life: usize,
-        k: usize,
-        now: Timestamp,
-    ) -> Vec<TopEntry> {
-        let mut top = self.top_candidates(signal, half_life, now);
-        TopEntry::keep_best(&mut top, k.min(TOP_K_MAX));
-        top
-    }
+/// The pairs of one signal type as of one instant.
+struct View<'a> {
+    ledger: &'a SignalLedger,
+    def: &'a SignalTypeDef,
+    signal: SignalId,
+    now: Timestamp,
+    heads: Heads,
+    /// One for each half-life; the rest are not used.
+    decays: [Decay; HALF_LIVES_MAX],
+}
 
-    /// The best and some more, in no particular order.
-    pub(super) fn top_candidates(
-        &self,
-        signal: SignalId,
-        k: usize,
-        now: Timestamp,
-    ) -> Vec<TopEntry> {
-        let half_life = &self.schema.def(signal).half_lives()[k];
-        let decay = half_life.decay_at(now);
-        let candidates = self.tops[signal.index()][k].candidates();
-        let mut top = Vec::with_capacity(candidates.len());
-        for candidates in candidates.chunks(GROUP) {
-            let mut places = [0; GROUP];
-            for (&entity, place) in candidates.iter().zip(&mut places) {
-                *place = self.states.start(self.key.hash(entity), signal);
-                self.states.fetch(*place);
-            }
-            for (&entity, &place) in candidates.iter().zip(&places) {
-                let Some((_, state)) = self.states.seek(place, entity, signal) else { continue };
-                let rank = state.rank(k, half_life);
-                // Not a candidate whose sum has sunk to zero: an event of weight zero, long after
-                // the others, can do that.
-                if rank > 0 {
-                    let score = state.score_with(k, half_life, &decay);
-                    top.push(TopEntry { entity, score, rank });
-                }
-            }
+/// A pair that was found.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    state: &'a HotSignalState,
+    block: Block<'a>,
+    /// Its newest buckets.
+    heads: Heads,
+}
+
+impl<'a> View<'a> {
+    #[inline(always)]
+    fn of(ledger: &'a SignalLedger, signal: SignalId, now: Timestamp) -> Self {
+        let def = ledger.schema.def(signal);
+        let half_lives = def.half_lives();
+        let mut decays = [half_lives[0].decay_at(now); HALF_LIVES_MAX];
+        for (decay, half_life) in decays[1..].iter_mut().zip(&half_lives[1..]) {
+            *decay = half_life.decay_at(now);
         }
-        top
+        Self { ledger, def, signal, now, heads: Heads::of(now), decays }
+    }
+
+    #[inline(always)]
+    fn pair(&self, state: &'a HotSignalState) -> Pair<'a> {
+        let block = self.ledger.buckets.block(state.buckets());
+        Pair { state, block, heads: Heads::of(state.last_update()) }
+    }
+
+    #[inline(always)]
+    fn reading(&self, pair: &Pair<'_>) -> SignalReading {
+        let last_update = pair.state.last_update();
+        let mut reading = SignalReading::zeroed(self.def, self.now.max(last_update), last_update);
+        reading.all_time = pair.state.all_time();
+        reading.saturated = pair.state.is_saturated();
+        for (k, half_life) in self.def.half_lives().iter().enumerate() {
+            reading.set_score(k, pair.state.score_with(k, half_life, &self.decays[k]));
+        }
+        for (w, window) in self.def.windows().iter().enumerate() {
+            let count = pair.block.count(window, pair.heads, self.heads);
+            reading.set_count(w, count, window.velocity(count));
+        }
+        reading
     }
 }
 
-/// Leaves the best `k`, best first: by the greater value, then by the smaller id.
-pub fn keep_best(ranked: &mut Vec<(f64, EntityId)>, k: usize) {
-    let order = |a: &(f64, EntityId), b: &(f64, EntityId)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    if k < ranked.len() {
-        ranked.select_nth_unstable_by(k, order);
-        ranked.truncate(k);
+struct ReadPair<'a> {
+    ledger: &'a SignalLedger,
+    asked: Asked,
+    signal: SignalId,
+    now: Timestamp,
+}
+
+impl Kernel for ReadPair<'_> {
+    type Answer = Option<SignalReading>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Answer {
+        let Self { ledger, asked: (hash, entity), signal, now } = self;
+        let state = ledger.states.probe(hash, signal).find(entity, signal)?;
+        let view = View::of(ledger, signal, now);
+        Some(view.reading(&view.pair(state)))
     }
-    ranked.sort_unstable_by(order);
 }
 
 struct ReadRows<'a> {
@@ -134,105 +156,266 @@ impl Kernel for ReadRows<'_> {
     type Answer = ();
 
     #[inline(always)]
-    fn run(mut self) {
-        let mut first = 0;
-        for columns in self.columns.chunk_by(|a, b| a.signal() == b.signal()) {
-            self.read_signal(columns, first);
+    fn run(self) {
+        let Self { ledger, entities, columns, now, values } = self;
+        let (mut first, width) = (0, columns.len());
+        for columns in columns.chunk_by(|a, b| a.signal() == b.signal()) {
+            let view = View::of(ledger, columns[0].signal(), now);
+            view.read(entities, columns, values.chunks_mut(GROUP * width), (first, width));
             first += columns.len();
         }
     }
 }
 
-impl ReadRows<'_> {
-    /// Reads columns of one signal type, the first of which is column `first` of the matrix.
+/// Pairs that are read together.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    pairs: [Pair<'a>; GROUP],
+    count: usize,
+}
+
+impl<'a> View<'a> {
+    /// Reads columns of this signal type, the first of which is column `first` of `width`.
     #[inline(always)]
-    fn read_signal(&mut self, columns: &[Feature], first: usize) {
-        let (width, signal, ledger) = (self.columns.len(), columns[0].signal(), self.ledger);
-        let heads = Heads::of(self.now);
-        let mut places = [[0; GROUP]; 3];
-        let [mut here, mut found, mut begun] = places.each_mut();
-        let mut beginning = self.entities.chunks(GROUP);
-        let mut finding = self.entities.chunks(GROUP);
-        ledger.begin_reading(beginning.next(), signal, found);
-        ledger.begin_reading(beginning.next(), signal, begun);
-        ledger.seek_reading(finding.next(), signal, heads, found);
-        let rows = self.values.chunks_mut(GROUP * width);
-        for (group, rows) in self.entities.chunks(GROUP).zip(rows) {
-            (here, found, begun) = (found, begun, here);
-            ledger.begin_reading(beginning.next(), signal, begun);
-            ledger.seek_reading(finding.next(), signal, heads, found);
-            let mut states = [None; GROUP];
-            for ((state, &(_, entity)), &place) in states.iter_mut().zip(group).zip(&*here) {
-                *state = ledger.states.at(place).filter(|state| state.is(entity, signal));
+    fn read(
+        &self,
+        entities: &[Asked],
+        columns: &[Feature],
+        rows: ChunksMut<'_, f64>,
+        (first, width): (usize, usize),
+    ) {
+        let nobody = HotSignalState::new(EntityId(0), self.signal, self.now);
+        let nobody = Pair { state: &nobody, block: Block::EMPTY, heads: self.heads };
+        let mut probes = [Probe::NOWHERE; GROUP];
+        let mut groups = [Group { pairs: [nobody; GROUP], count: 0 }; 2];
+        let [mut here, mut found] = groups.each_mut();
+        let (mut beginning, mut finding) = (entities.chunks(GROUP), entities.chunks(GROUP));
+        self.begin(beginning.next(), &mut probes);
+        self.find((finding.next(), nobody), &probes, found);
+        self.begin(beginning.next(), &mut probes);
+        for rows in rows {
+            (here, found) = (found, here);
+            self.find((finding.next(), nobody), &probes, found);
+            self.begin(beginning.next(), &mut probes);
+            self.evaluate(here, columns, rows, (first, width));
+        }
+    }
+
+    /// Asks for the slots of a group.
+    #[inline(always)]
+    fn begin(&self, group: Option<&[Asked]>, probes: &mut [Probe<'a, HotSignalState>; GROUP]) {
+        for (&(hash, _), probe) in group.unwrap_or_default().iter().zip(probes) {
+            *probe = self.ledger.states.probe(hash, self.signal);
+            probe.fetch();
+        }
+    }
+
+    /// Finds the pairs of a group, nobody's for those that there are not, and asks for their
+    /// counts.
+    #[inline(always)]
+    fn find<'g>(
+        &self,
+        (group, nobody): (Option<&[Asked]>, Pair<'g>),
+        probes: &[Probe<'a, HotSignalState>; GROUP],
+        found: &mut Group<'g>,
+    ) where
+        'a: 'g,
+    {
+        let group = group.unwrap_or_default();
+        found.count = group.len();
+        for ((&(_, entity), probe), pair) in group.iter().zip(probes).zip(&mut found.pairs) {
+            *pair = match probe.find(entity, self.signal) {
+                Some(state) => self.pair(state),
+                None => nobody,
+            };
+            pair.block.fetch();
+        }
+    }
+
+    /// Fills the columns of a group.
+    #[inline(always)]
+    fn evaluate(
+        &self,
+        group: &Group<'_>,
+        columns: &[Feature],
+        rows: &mut [f64],
+        (first, width): (usize, usize),
+    ) {
+        let mut seen = [Seen::NOTHING; GROUP];
+        let mut all_seen = true;
+        for (pair, seen) in group.pairs[..group.count].iter().zip(&mut seen) {
+            match pair.block.seen(pair.heads, self.heads) {
+                Some(counts) => *seen = counts,
+                None => all_seen = false,
             }
-            for (column, &feature) in columns.iter().enumerate() {
-                let out = rows.iter_mut().skip(first + column).step_by(width);
-                ledger.evaluate(feature, self.now, states.into_iter().zip(out));
+        }
+        for (column, &feature) in (first..).zip(columns) {
+            let place = (column, width);
+            match feature {
+                Feature::Score { half_life: k, .. } => {
+                    let (half_life, decay) = (&self.def.half_lives()[k], &self.decays[k]);
+                    fill(&Score { k, half_life, decay }, &group.pairs, rows, place);
+                }
+                Feature::AllTime { .. } => fill(&AllTime, &group.pairs, rows, place),
+                Feature::Count { window, .. } | Feature::Velocity { window, .. } => {
+                    let window = self.def.windows()[window];
+                    let per_second = matches!(feature, Feature::Velocity { .. });
+                    let seconds = if per_second { window.seconds() } else { 1.0 };
+                    if all_seen {
+                        let count = CountSeen { window: Mask::of(&window), seconds };
+                        fill(&count, &seen, rows, place);
+                    } else {
+                        let count = Count { window, now: self.heads, seconds };
+                        fill(&count, &group.pairs, rows, place);
+                    }
+                }
             }
         }
     }
 }
 
-impl SignalLedger {
-    #[inline(always)]
-    fn begin_reading(&self, group: Option<&[Asked]>, signal: SignalId, places: &mut Places) {
-        for (&(hash, _), place) in group.unwrap_or_default().iter().zip(places) {
-            *place = self.states.start(hash, signal);
-            self.states.fetch(*place);
-        }
-    }
+/// A number of a pair, of which so much is known.
+trait Value<P> {
+    fn of(&self, pair: &P) -> f64;
+}
 
-    #[inline(always)]
-    fn seek_reading(
-        &self,
-        group: Option<&[Asked]>,
-        signal: SignalId,
-        heads: Heads,
-        places: &mut Places,
-    ) {
-        for (&(_, entity), place) in group.unwrap_or_default().iter().zip(places) {
-            if let Some((slot, state)) = self.states.seek(*place, entity, signal) {
-                *place = slot;
-                self.buckets.fetch(state.buckets(), heads);
-            }
-        }
-    }
+struct Score<'a> {
+    k: usize,
+    half_life: &'a HalfLife,
+    decay: &'a Decay,
+}
 
-    /// One column of a group.
+impl Value<Pair<'_>> for Score<'_> {
     #[inline(always)]
-    fn evaluate<'a>(
-        &self,
-        feature: Feature,
-        now: Timestamp,
-        column: impl Iterator<Item = (Option<&'a HotSignalState>, &'a mut f64)>,
-    ) {
-        let def = self.schema.def(feature.signal());
-        let count = |state: &HotSignalState, window: usize| {
-            let (head, window) = (state.last_update(), &def.windows()[window]);
-            self.buckets.count(state.buckets(), head, window, now.max(head))
-        };
-        match feature {
-            Feature::Score { half_life: k, .. } => {
-                let half_life = &def.half_lives()[k];
-                let decay = half_life.decay_at(now);
-                fill(column, |state| state.score_with(k, half_life, &decay));
-            }
-            Feature::Count { window, .. } => fill(column, |state| count(state, window) as f64),
-            Feature::Velocity { window, .. } => {
-                fill(column, |state| def.windows()[window].velocity(count(state, window)));
-            }
-            Feature::AllTime { .. } => fill(column, |state| state.all_time() as f64),
-        }
+    fn of(&self, pair: &Pair<'_>) -> f64 {
+        pair.state.score_with(self.k, self.half_life, self.decay)
     }
 }
 
-/// The value of each state, zero where there is none.
+/// Events in a window, for each so many seconds.
+struct Count {
+    window: Window,
+    now: Heads,
+    seconds: f64,
+}
+
+impl Value<Pair<'_>> for Count {
+    #[inline(always)]
+    fn of(&self, pair: &Pair<'_>) -> f64 {
+        pair.block.count(&self.window, pair.heads, self.now) as f64 / self.seconds
+    }
+}
+
+/// The same, for pairs of the smallest class.
+struct CountSeen {
+    window: Mask,
+    seconds: f64,
+}
+
+impl Value<Seen<'_>> for CountSeen {
+    #[inline(always)]
+    fn of(&self, seen: &Seen<'_>) -> f64 {
+        f64::from(seen.count(&self.window)) / self.seconds
+    }
+}
+
+struct AllTime;
+
+impl Value<Pair<'_>> for AllTime {
+    #[inline(always)]
+    fn of(&self, pair: &Pair<'_>) -> f64 {
+        pair.state.all_time() as f64
+    }
+}
+
+/// The value of each pair in one `column` of `width`.
 #[inline(always)]
-fn fill<'a>(
-    column: impl Iterator<Item = (Option<&'a HotSignalState>, &'a mut f64)>,
-    value: impl Fn(&HotSignalState) -> f64,
+fn fill<P>(
+    value: &impl Value<P>,
+    pairs: &[P; GROUP],
+    rows: &mut [f64],
+    (column, width): (usize, usize),
 ) {
-    for (state, out) in column {
-        *out = state.map_or(0.0, &value);
+    for (pair, row) in pairs.iter().zip(rows.chunks_exact_mut(width)) {
+        row[column] = value.of(pair);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{HOUR_NS, MINUTE_NS};
+    use crate::{Materializer as _, PartitionKey, Plan, RoutedEvent, Schema};
+
+    const SCHEMA: &str = r#"
+        [signals.view]
+        half_lives = ["1h", "24h", "7d"]
+        windows = ["1min", "59min", "1h", "2h", "65h", "130h", "7d"]
+        velocity = true
+    "#;
+    const NOW_NS: u64 = 1_700_000_000_000_000_000;
+
+    /// Entities of every class of block, each some time behind the present.
+    fn ledger() -> (SignalLedger, Vec<Asked>) {
+        let key = PartitionKey::new([8; 16]);
+        let schema = Schema::from_toml(SCHEMA).unwrap();
+        let mut ledger = SignalLedger::new(schema.into(), key, 0..4096);
+        let classes = [(1, 1), (20, 3), (70, 2), (150, 1), (228, 1), (3, 400), (2, 66_000)];
+        let mut asked = Vec::new();
+        for (number, (buckets, of_each)) in (0..).zip(classes.into_iter().cycle().take(40)) {
+            let entity = EntityId(number);
+            let hash = key.hash(entity);
+            asked.push((hash, entity));
+            let behind_ns = number * number * 7 * MINUTE_NS;
+            for bucket in 0..buckets {
+                let ago_ns = if bucket < 60 { bucket * MINUTE_NS } else { (bucket - 60) * HOUR_NS };
+                let time = Timestamp(NOW_NS - behind_ns - ago_ns);
+                let (weight, signal) = (1.5, SignalId(0));
+                let event = RoutedEvent { entity, time, weight, hash, signal };
+                // Of the fullest, one each is enough.
+                let of_each = if number < 7 { of_each } else { of_each.min(300) };
+                (0..of_each).for_each(|_| ledger.on_event(&event));
+            }
+        }
+        // A stranger among them.
+        asked.insert(5, (key.hash(EntityId(99)), EntityId(99)));
+        (ledger, asked)
+    }
+
+    #[test]
+    fn a_matrix_does_not_depend_on_the_processor_or_on_the_class_of_a_block() {
+        let (ledger, asked) = ledger();
+        let mut plan = Plan::over(&ledger.schema).all_time("view").unwrap();
+        for label in ["1min", "59min", "1h", "2h", "65h", "130h", "7d"] {
+            plan = plan.count("view", label).and_then(|plan| plan.velocity("view", label)).unwrap();
+        }
+        let plan = plan.score("view", "1h").and_then(|plan| plan.score("view", "7d")).unwrap();
+        let plan = plan.build();
+        let columns = plan.columns();
+        // Behind some of them, and far ahead of all.
+        for now_ns in [NOW_NS - HOUR_NS, NOW_NS, NOW_NS + MINUTE_NS, NOW_NS + 100 * HOUR_NS] {
+            let now = Timestamp(now_ns);
+            for asked in [&asked[..], &asked[..7], &asked[6..7]] {
+                let mut wide = vec![f64::NAN; asked.len() * columns.len()];
+                let mut narrow = wide.clone();
+                ledger.read_rows(asked, columns, now, &mut wide);
+                ReadRows { ledger: &ledger, entities: asked, columns, now, values: &mut narrow }
+                    .run();
+                assert_eq!(wide, narrow);
+                for (&(hash, entity), row) in asked.iter().zip(wide.chunks_exact(columns.len())) {
+                    let want = match ledger.read(hash, entity, SignalId(0), now) {
+                        Some(it) => {
+                            let windows = it.counts().iter().zip(it.velocities());
+                            let windows = windows.flat_map(|(&count, &rate)| [count as f64, rate]);
+                            let ends = [it.scores()[0], it.scores()[2]];
+                            let all = std::iter::once(it.all_time as f64);
+                            all.chain(windows).chain(ends).collect()
+                        }
+                        None => vec![0.0; columns.len()],
+                    };
+                    assert_eq!(row, want, "entity {entity} as of {now_ns}");
+                }
+            }
+        }
     }
 }

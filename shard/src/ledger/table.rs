@@ -59,6 +59,44 @@ struct Segment {
     depth: u32,
 }
 
+/// The way to a pair: the slots of its segment, and at which the search begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe<'t, S> {
+    segment: &'t [S],
+    first: usize,
+}
+
+impl<'t, S: Slot> Probe<'t, S> {
+    /// Leads nowhere.
+    pub const NOWHERE: Self = Self { segment: &[], first: 0 };
+
+    /// Asks for the cache line it begins with.
+    #[inline(always)]
+    pub fn fetch(self) {
+        if let Some(slot) = self.segment.get(self.first) {
+            prefetch(slot);
+        }
+    }
+
+    /// The slot of the pair, if it was ever seen.
+    #[inline(always)]
+    #[must_use]
+    pub fn find(self, entity: EntityId, signal: SignalId) -> Option<&'t S> {
+        let mut place = self.first;
+        for _ in 0..self.segment.len() {
+            let slot = self.segment.get(place)?;
+            if slot.is(entity, signal) {
+                return Some(slot);
+            }
+            if slot.is_free() {
+                return None;
+            }
+            place = (place + 1) & (self.segment.len() - 1);
+        }
+        None
+    }
+}
+
 /// Where a search ended.
 enum Found {
     Here(usize),
@@ -80,10 +118,16 @@ impl<S: Slot> Table<S> {
     #[inline]
     #[must_use]
     pub fn find(&self, hash: EntityHash, entity: EntityId, signal: SignalId) -> Option<&S> {
-        match self.search(self.start(hash, signal), entity, signal) {
-            Found::Here(slot) => self.slots.get(slot),
-            Found::Free(_) | Found::Nowhere => None,
-        }
+        self.probe(hash, signal).find(entity, signal)
+    }
+
+    /// The way to a pair.
+    #[inline(always)]
+    #[must_use]
+    pub fn probe(&self, hash: EntityHash, signal: SignalId) -> Probe<'_, S> {
+        let (start, slots) = (self.start(hash, signal), 1 << self.slot_bits);
+        let segment = self.slots.run(start & !(slots - 1), slots);
+        Probe { segment, first: start & (slots - 1) }
     }
 
     /// The same, to change.
@@ -136,7 +180,7 @@ impl<S: Slot> Table<S> {
     }
 
     /// Where the search for a pair begins.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn start(&self, hash: EntityHash, signal: SignalId) -> usize {
         let segment = self.directory[hash.0 as usize & (self.directory.len() - 1)];
@@ -144,7 +188,7 @@ impl<S: Slot> Table<S> {
     }
 
     /// Asks for the cache line at `slot`.
-    #[inline]
+    #[inline(always)]
     pub fn fetch(&self, slot: usize) {
         if let Some(slot) = self.slots.get(slot) {
             prefetch(slot);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::limits::{CHUNK_BYTES, HOUR_NS, MINUTE_NS, SEGMENT_SLOTS, TOP_K_MAX};
 use crate::model::ReferenceModel;
-use crate::{Materializer as _, RoutedEvent};
+use crate::{EntityId, Materializer as _, Ranked, RoutedEvent, SignalId, Timestamp};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 
@@ -98,7 +98,8 @@ proptest! {
             let all = both.ledger.iter(Timestamp::MAX).filter(|(_, signal, _)| signal.0 == 1);
             let mut by_rank: Vec<_> = all
                 .map(|(entity, signal, _)| {
-                    let state = both.ledger.state(both.key.hash(entity), entity, signal).unwrap();
+                    let hash = both.key.hash(entity);
+                    let state = both.ledger.states.find(hash, entity, signal).unwrap();
                     let half_lives = both.ledger.schema.def(signal).half_lives();
                     (Reverse(state.rank(half_life, &half_lives[half_life])), entity)
                 })
@@ -261,7 +262,8 @@ proptest! {
         let sum = |row: &[f64]| row.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>();
         let mut want: Vec<_> = values.chunks_exact(5).map(sum).zip(&asked).collect();
         want.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.1.cmp(&b.1.1)));
-        let want: Vec<_> = want.into_iter().take(7).map(|(sum, asked)| (sum, asked.1)).collect();
+        let ranked = |(value, &(_, entity)): (f64, &(_, EntityId))| Ranked { entity, value };
+        let want: Vec<_> = want.into_iter().take(7).map(ranked).collect();
         prop_assert_eq!(rows.ranked, want);
     }
 }

@@ -5,6 +5,8 @@
 //! the last place, more than all its rounding together. `f64::exp2` promises neither precision nor
 //! the same bits on two hosts, so it must not decide stored state.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use super::exp2_table::EXP2_BITS;
 
 /// Bits of the fraction of a fixed-point exponent.
@@ -77,7 +79,7 @@ pub fn growth_lanes<const LANES: usize>(
 /// assert_eq!(scale(1.0, -5000), 0.0);
 /// ```
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn scale(x: f64, exponent: i64) -> f64 {
     if (-1022..=1023).contains(&exponent) {
         return x * power_of_two(exponent);
@@ -98,7 +100,7 @@ fn scale_far(mut x: f64, exponent: i64) -> f64 {
 }
 
 /// `2^exponent` for the exponent of a normal number.
-#[inline]
+#[inline(always)]
 fn power_of_two(exponent: i64) -> f64 {
     debug_assert!((-1022..=1023).contains(&exponent));
     f64::from_bits(((exponent + 1023).cast_unsigned()) << 52)

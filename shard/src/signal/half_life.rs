@@ -6,6 +6,8 @@
 //! multiplier replaces a division by the half-life; it amounts to a half-life off by one part in
 //! 2^63.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use super::exp2::{FRACTION_BITS, ONE, exp2_fraction};
 use crate::Timestamp;
 use crate::limits::{HALF_LIFE_NS_MAX, HALF_LIFE_NS_MIN, LANDMARK_BITS};
@@ -93,7 +95,7 @@ impl HalfLife {
 
     /// `time` counted in half-lives.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the halves of a product are 64 bits each")]
     pub fn phase(&self, time: Timestamp) -> Phase {
         let product = u128::from(time.0) * u128::from(self.reciprocal);
@@ -130,7 +132,7 @@ impl HalfLife {
 impl Phase {
     /// The landmark at or before this phase, in whole half-lives: a multiple of 2^9.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub const fn landmark(self) -> u64 {
         self.whole >> LANDMARK_BITS << LANDMARK_BITS
     }

@@ -10,6 +10,8 @@
 //! never goes back. `saved` is the digest of the pair's record in the checkpoint, zero before the
 //! first; a state that changed since is dirty. A line of zeros is a free slot.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use super::buckets::BucketRef;
 use super::exp2::scale;
 use super::half_life::{Decay, HalfLife};
@@ -220,7 +222,7 @@ impl HotSignalState {
     }
 
     /// The same, for a decay that is known.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn score_with(&self, k: usize, half_life: &HalfLife, decay: &Decay) -> f64 {
         let last = self.last_update();
         let Decay { whole, double, .. } =
@@ -262,7 +264,7 @@ impl Slot for HotSignalState {
         (self.entity(), self.signal())
     }
 
-    #[inline]
+    #[inline(always)]
     fn is(&self, entity: EntityId, signal: SignalId) -> bool {
         self.entity == entity.0 && self.signal == signal.0 && !self.is_free()
     }

@@ -3,6 +3,8 @@
 //! Promises: a window of up to 60 whole minutes is resolved by minute buckets, one of up to 168
 //! whole hours by hour buckets, anything else is not a window.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use crate::Timestamp;
 use crate::limits::{HOUR_BUCKETS, HOUR_NS, MINUTE_BUCKETS, MINUTE_NS};
 use std::ops::Range;
@@ -104,17 +106,26 @@ impl Window {
     /// Events per second, for a `count` of events in this window.
     #[must_use]
     pub fn velocity(&self, count: u64) -> f64 {
-        count as f64 / (self.as_nanos() / 1_000_000_000) as f64
+        count as f64 / self.seconds()
     }
 
-    /// The ring that resolves this window, and how many of its newest buckets the window covers as
-    /// of `now`, for a pair last updated at `head`, which is not later: buckets after `head` are
-    /// empty.
+    /// The length of the window in seconds.
     #[inline]
-    pub(crate) fn newest(&self, head: Timestamp, now: Timestamp) -> (Ring, usize) {
-        let empty = self.ring.bucket(now) - self.ring.bucket(head);
-        let newest = usize::try_from(empty).map_or(0, |empty| self.buckets.saturating_sub(empty));
-        (self.ring, newest)
+    pub(crate) fn seconds(&self) -> f64 {
+        (self.as_nanos() / 1_000_000_000) as f64
+    }
+
+    /// The ring that resolves this window.
+    #[inline(always)]
+    pub(crate) const fn ring(&self) -> Ring {
+        self.ring
+    }
+
+    /// How many of a pair's newest buckets the window covers when so many have `passed` since.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a window has fewer than 256 buckets")]
+    pub(crate) const fn covered(&self, passed: u64) -> usize {
+        (self.buckets as u64).saturating_sub(passed) as usize
     }
 }
 
@@ -144,11 +155,7 @@ mod tests {
     #[test]
     fn a_later_reader_sees_fewer_buckets() {
         let five_minutes = Window::new(Duration::from_mins(5)).unwrap();
-        let head = Timestamp(10 * MINUTE_NS);
-        let covered = |now| five_minutes.newest(head, now).1;
-        assert_eq!(covered(head), 5);
-        assert_eq!(covered(Timestamp(13 * MINUTE_NS)), 2);
-        assert_eq!(covered(Timestamp(15 * MINUTE_NS)), 0);
-        assert_eq!(covered(Timestamp::MAX), 0);
+        let covered = |passed| five_minutes.covered(passed);
+        assert_eq!([0, 3, 5, u64::MAX].map(covered), [5, 2, 0, 0]);
     }
 }

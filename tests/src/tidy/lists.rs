@@ -93,6 +93,11 @@ pub const BANS: &[Ban] = &[
         "Instant::now",
         "take the instant as an argument: a turn asks no clock",
     ),
+    Ban::new(
+        &["shard/src"],
+        "SystemTime::now",
+        "take the time from the event or as an argument: a turn asks no clock",
+    ),
     Ban::new(EVERYWHERE, "todo!(", "write it, or return an error that says what is missing"),
     Ban::new(EVERYWHERE, "unimplemented!(", "write it, or take the promise out of the API"),
     Ban::new(EVERYWHERE, "dbg!(", "assert what you looked for"),

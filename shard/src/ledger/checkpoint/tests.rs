@@ -91,9 +91,12 @@ fn answers(ledgers: &[SignalLedger], now: Timestamp) -> Vec<String> {
         .collect();
     all.sort_unstable();
     for (signal, half_life) in [(0, 0), (1, 0), (1, 1), (1, 2)] {
-        let candidates =
-            |ledger: &SignalLedger| ledger.top_candidates(SignalId(signal), half_life, now);
-        let mut top: Vec<_> = ledgers.iter().flat_map(candidates).collect();
+        let mut top: Vec<_> = Vec::new();
+        for ledger in ledgers {
+            let mut candidates = Vec::new();
+            ledger.top_candidates((SignalId(signal), half_life), now, &mut candidates);
+            top.append(&mut candidates);
+        }
         TopEntry::keep_best(&mut top, 128);
         all.push(format!("{top:?}"));
     }
@@ -240,7 +243,8 @@ fn a_candidate_that_has_sunk_to_zero_is_none_before_and_after() {
         sunk[0].on_event(&event(2, 0, time, 5.0));
     }
     let now = Timestamp(HOUR_NS);
-    let top = sunk[0].top_candidates(SignalId(0), 0, now);
+    let mut top = Vec::new();
+    sunk[0].top_candidates((SignalId(0), 0), now, &mut top);
     assert_eq!(top.iter().map(|entry| entry.entity).collect::<Vec<_>>(), [EntityId(2)]);
     let mut stored = Stored::new();
     write_out(&mut sunk[0], &mut stored, |_| ());

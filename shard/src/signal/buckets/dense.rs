@@ -98,10 +98,15 @@ impl<T: Count> BucketedCounter for Dense<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sum(&self, ring: Ring, head: u64, newest: usize) -> u64 {
-        let sum = |counts: &[T]| counts.iter().map(|&count| u64::from(count.into())).sum::<u64>();
-        ring.positions(head, newest).into_iter().map(|positions| sum(&self.0[positions])).sum()
+        let mut sum = 0;
+        for positions in ring.positions(head, newest) {
+            for &count in &self.0[positions] {
+                sum = u64::wrapping_add(sum, u64::from(count.into()));
+            }
+        }
+        sum
     }
 
     #[inline(always)]

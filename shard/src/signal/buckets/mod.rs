@@ -21,6 +21,7 @@
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
+mod block;
 mod dense;
 mod packed;
 mod slab;
@@ -28,6 +29,7 @@ mod slab;
 use super::window::{HOURS, MINUTES, Ring, Window};
 use crate::Timestamp;
 use crate::limits::{BUCKETS, MINUTE_BUCKETS};
+pub(crate) use block::{Block, Mask, Seen};
 use dense::Dense;
 use packed::Packed;
 use slab::Slab;
@@ -110,6 +112,12 @@ impl Heads {
         [self.minute.wrapping_sub(first) as usize, HOURS.position(self.hour)]
     }
 
+    /// The bucket of a ring.
+    #[inline(always)]
+    pub(crate) fn of_ring(self, ring: Ring) -> u64 {
+        if ring == MINUTES { self.minute } else { self.hour }
+    }
+
     /// The later of each.
     #[inline]
     fn max(self, other: Self) -> Self {
@@ -131,8 +139,7 @@ impl Heads {
 
     /// The position of a bucket so many before the last.
     fn position(self, ring: Ring, ago: usize) -> usize {
-        let head = if ring == MINUTES { self.minute } else { self.hour };
-        ring.position(head + ring.len() - ago as u64)
+        ring.position(self.of_ring(ring) + ring.len() - ago as u64)
     }
 }
 
@@ -264,8 +271,7 @@ impl BucketStore {
     #[must_use]
     #[inline]
     pub fn count(&self, at: BucketRef, head: Timestamp, window: &Window, now: Timestamp) -> u64 {
-        let (ring, newest) = window.newest(head, now);
-        on_block!(self, at, get, |block| block.sum(ring, ring.bucket(head), newest), none: 0)
+        self.block(at).count(window, Heads::of(head), Heads::of(now))
     }
 
     /// Asks for the cache lines that counting at `at` in the buckets of an event touches.

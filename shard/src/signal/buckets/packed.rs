@@ -17,7 +17,7 @@ use crate::prefetch::prefetch;
 use crate::signal::window::{HOURS, MINUTES, Ring};
 use std::ops::Range;
 
-const HOUR_WORDS: usize = HOUR_BUCKETS.div_ceil(64);
+pub(super) const HOUR_WORDS: usize = HOUR_BUCKETS.div_ceil(64);
 const MINUTES_MASK: u64 = u64::MAX >> (64 - MINUTE_BUCKETS);
 const LAST_HOURS_MASK: u64 = u64::MAX >> (64 * HOUR_WORDS - HOUR_BUCKETS);
 
@@ -40,19 +40,51 @@ impl<const ROOM: usize> Packed<ROOM> {
     /// Non-empty buckets among the `newest` of a ring.
     #[inline(always)]
     fn used(&self, ring: Ring, newest: usize) -> usize {
-        let mut used = 0;
-        for (i, word) in self.words(ring).iter().enumerate() {
-            let of_word = newest.saturating_sub(64 * i).min(64);
-            let mask = if of_word == 64 { u64::MAX } else { (1 << of_word) - 1 };
-            used += (word & mask).count_ones() as usize;
+        if ring == MINUTES {
+            return (self.minutes & newest_bits(newest, 0)).count_ones() as usize;
         }
-        used
+        let [day, later, last] = self.hours;
+        let mut used = (day & newest_bits(newest, 0)).count_ones();
+        if newest > 64 {
+            let later = later & newest_bits(newest, 1);
+            let last = last & newest_bits(newest, 2);
+            // As one number, so that no vector is made of the two.
+            used += (u128::from(last) << 64 | u128::from(later)).count_ones();
+        }
+        used as usize
     }
 
-    /// Where the counts of a ring's newest `used` buckets stand.
-    #[inline]
-    fn places(ring: Ring, used: usize) -> Range<usize> {
-        if ring == MINUTES { 0..used } else { ROOM - used..ROOM }
+    /// The bitmaps as they are when so many buckets have passed.
+    #[inline(always)]
+    pub(super) fn later(&self, minutes: u64, hours: u64) -> [u64; 1 + HOUR_WORDS] {
+        let left = |word: u64, by: u64| if by < 64 { word << by } else { 0 };
+        let [day, middle, last] = self.hours;
+        let [day, middle, last] = if hours < 64 {
+            // By two steps, since a shift by all 64 bits is none at all.
+            let carried = |word: u64| word >> 1 >> (63 - hours);
+            [day << hours, middle << hours | carried(day), last << hours | carried(middle)]
+        } else {
+            shifted(self.hours, hours)
+        };
+        [left(self.minutes, minutes), day, middle, last]
+    }
+
+    /// Events in the newest non-empty buckets of a ring, as many as `used`.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a block has fewer than 256 places")]
+    pub(super) fn sum_used(&self, ring: Ring, used: usize) -> u32 {
+        let first = if ring == MINUTES { 0 } else { ROOM.wrapping_sub(used) };
+        // All places are looked at, and those of others are zero: vectors hold them.
+        let mut counts = self.counts;
+        for (place, count) in counts.iter_mut().enumerate() {
+            let is_used = (place as u8).wrapping_sub(first as u8) < used as u8;
+            *count &= u8::wrapping_neg(u8::from(is_used));
+        }
+        let mut sum = 0u32;
+        for count in counts {
+            sum = sum.wrapping_add(count.into());
+        }
+        sum
     }
 
     /// Where the count of the bucket after the `newer` ones stands.
@@ -208,10 +240,9 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sum(&self, ring: Ring, _head: u64, newest: usize) -> u64 {
-        let places = Self::places(ring, self.used(ring, newest));
-        self.counts[places].iter().map(|&count| u64::from(count)).sum()
+        self.sum_used(ring, self.used(ring, newest)).into()
     }
 
     #[inline]
@@ -268,6 +299,13 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
 fn bits(ages: &Range<usize>, word: usize) -> u64 {
     let (first, end) = (ages.start.saturating_sub(64 * word), (ages.end - 64 * word).min(64));
     u64::MAX << first & u64::MAX >> (64 - end)
+}
+
+/// The bits of a word of a bitmap, the one of this number, that stand for the `newest` buckets.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a ring is shorter than 256")]
+pub(super) const fn newest_bits(newest: usize, word: usize) -> u64 {
+    !u64::MAX.unbounded_shl(newest.saturating_sub(64 * word) as u32)
 }
 
 /// The bitmap of hours when so many more have passed.

@@ -1,0 +1,161 @@
+//! The counters of pairs, found in their classes: to be asked for ahead, and summed.
+//!
+//! Promises: [`Seen`] and [`Block::count`] give the same sums. Almost every pair is of the smallest
+//! class, so there is a way without a branch for groups of which all are.
+
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
+use super::dense::Dense;
+use super::packed::{HOUR_WORDS, Packed, newest_bits};
+use super::{BucketRef, BucketStore, BucketedCounter as _, Class, Heads};
+use crate::prefetch::prefetch_all;
+use crate::signal::window::{MINUTES, Ring, Window};
+
+/// Where the counters of one pair are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'s>(Found<'s>);
+
+#[derive(Clone, Copy, Debug)]
+enum Found<'s> {
+    Packed32(&'s Packed<32>),
+    Packed96(&'s Packed<96>),
+    Packed160(&'s Packed<160>),
+    Dense8(&'s Dense<u8>),
+    Dense16(&'s Dense<u16>),
+    Dense32(&'s Dense<u32>),
+}
+
+impl BucketStore {
+    /// The counters at `at`. Nothing of them is looked at yet.
+    #[inline(always)]
+    pub(crate) fn block(&self, at: BucketRef) -> Block<'_> {
+        if at.class() == Some(Class::Packed32) {
+            // Almost every pair.
+            return Block(Found::Packed32(self.packed32.get(at.index())));
+        }
+        self.larger_block(at)
+    }
+
+    #[inline(always)]
+    fn larger_block(&self, at: BucketRef) -> Block<'_> {
+        let index = at.index();
+        Block(match at.class() {
+            Some(Class::Packed32) => Found::Packed32(self.packed32.get(index)),
+            Some(Class::Packed96) => Found::Packed96(self.packed96.get(index)),
+            Some(Class::Packed160) => Found::Packed160(self.packed160.get(index)),
+            Some(Class::Dense8) => Found::Dense8(self.dense8.get(index)),
+            Some(Class::Dense16) => Found::Dense16(self.dense16.get(index)),
+            Some(Class::Dense32) => Found::Dense32(self.dense32.get(index)),
+            None => return Block::EMPTY,
+        })
+    }
+}
+
+impl<'s> Block<'s> {
+    /// All counters are zero.
+    pub(crate) const EMPTY: Self = Self(Found::Packed32(&Packed::EMPTY));
+
+    /// Asks for all of its cache lines.
+    #[inline(always)]
+    pub(crate) fn fetch(self) {
+        match self.0 {
+            Found::Packed32(block) => prefetch_all(block),
+            larger => larger.fetch(),
+        }
+    }
+
+    /// Events in `window` as of `now`, for a pair last updated at `head`: buckets after `head` are
+    /// empty. A `now` before `head` stands for `head`.
+    #[inline(always)]
+    pub(crate) fn count(self, window: &Window, head: Heads, now: Heads) -> u64 {
+        let ring = window.ring();
+        let (head, now) = (head.of_ring(ring), now.of_ring(ring));
+        let newest = window.covered(now.saturating_sub(head));
+        match self.0 {
+            Found::Packed32(block) => block.sum(ring, head, newest),
+            larger => larger.sum(ring, head, newest),
+        }
+    }
+
+    /// What of the counters of a pair last updated at `head` is to be seen as of `now`; `None` if
+    /// the block is not of the smallest class.
+    #[inline(always)]
+    pub(crate) fn seen(self, head: Heads, now: Heads) -> Option<Seen<'s>> {
+        let Found::Packed32(block) = self.0 else { return None };
+        let minutes = now.minute.saturating_sub(head.minute);
+        let hours = now.hour.saturating_sub(head.hour);
+        Some(Seen { block, bits: block.later(minutes, hours) })
+    }
+}
+
+impl Found<'_> {
+    #[inline(always)]
+    fn fetch(self) {
+        match self {
+            Found::Packed32(block) => prefetch_all(block),
+            Found::Packed96(block) => prefetch_all(block),
+            Found::Packed160(block) => prefetch_all(block),
+            Found::Dense8(block) => prefetch_all(block),
+            Found::Dense16(block) => prefetch_all(block),
+            Found::Dense32(block) => prefetch_all(block),
+        }
+    }
+
+    /// Events in the `newest` buckets of a `ring` that ends with `head`.
+    #[inline(always)]
+    fn sum(self, ring: Ring, head: u64, newest: usize) -> u64 {
+        match self {
+            Found::Packed32(block) => block.sum(ring, head, newest),
+            Found::Packed96(block) => block.sum(ring, head, newest),
+            Found::Packed160(block) => block.sum(ring, head, newest),
+            Found::Dense8(block) => block.sum(ring, head, newest),
+            Found::Dense16(block) => block.sum(ring, head, newest),
+            Found::Dense32(block) => block.sum(ring, head, newest),
+        }
+    }
+}
+
+/// A block of the smallest class as of one instant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'s> {
+    block: &'s Packed<32>,
+    /// Bitmaps of minutes and hours.
+    bits: [u64; 1 + HOUR_WORDS],
+}
+
+impl Seen<'_> {
+    /// Nothing is.
+    pub(crate) const NOTHING: Self = Self { block: &Packed::EMPTY, bits: [0; 1 + HOUR_WORDS] };
+
+    /// Events in a window.
+    #[inline(always)]
+    pub(crate) fn count(&self, window: &Mask) -> u32 {
+        let [minutes, day, middle, last] = self.bits;
+        let used = if window.ring == MINUTES {
+            (minutes & window.words[0]).count_ones()
+        } else {
+            let [of_day, of_middle, of_last] = window.words;
+            // As one number, so that no vector is made of the two.
+            let later = u128::from(last & of_last) << 64 | u128::from(middle & of_middle);
+            (day & of_day).count_ones().wrapping_add(later.count_ones())
+        };
+        self.block.sum_used(window.ring, used as usize)
+    }
+}
+
+/// The bits that stand for the buckets of a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mask {
+    ring: Ring,
+    words: [u64; HOUR_WORDS],
+}
+
+impl Mask {
+    /// Of a window.
+    #[inline(always)]
+    pub(crate) fn of(window: &Window) -> Self {
+        let newest = window.covered(0);
+        let words = [newest_bits(newest, 0), newest_bits(newest, 1), newest_bits(newest, 2)];
+        Self { ring: window.ring(), words }
+    }
+}
