@@ -33,7 +33,6 @@ type Group = [RoutedEvent; GROUP];
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
     hints: [Hint; GROUP],
-    growths: [Growths; HALF_LIVES_MAX],
     /// What they add to each sum, if the front is where it was after so many moves.
     gains: [[f64; GROUP]; HALF_LIVES_MAX],
     front_moves: u64,
@@ -47,7 +46,8 @@ struct Hint {
     heads: Heads,
 }
 
-/// What the gains of a group are made of, for one half-life.
+/// What the gains of a group are made of, for one half-life: worked out for one group after the
+/// other in the same place.
 #[derive(Clone, Copy, Debug)]
 struct Growths {
     weights: [f64; GROUP],
@@ -55,11 +55,13 @@ struct Growths {
     exponents: [u64; GROUP],
 }
 
+impl Growths {
+    const NONE: Self = Self { weights: [0.0; GROUP], fractions: [0; GROUP], exponents: [0; GROUP] };
+}
+
 impl Ahead {
     const NOTHING: Self = Self {
         hints: [Hint { slot: 0, heads: Heads::NONE }; GROUP],
-        growths: [Growths { weights: [0.0; GROUP], fractions: [0; GROUP], exponents: [0; GROUP] };
-            HALF_LIVES_MAX],
         gains: [[0.0; GROUP]; HALF_LIVES_MAX],
         front_moves: u64::MAX,
     };
@@ -75,7 +77,7 @@ impl Kernel for Batch<'_> {
 
     #[inline(always)]
     fn run(self) {
-        self.ledger.apply_groups(self.events);
+        self.ledger.apply_all(self.events);
     }
 }
 
@@ -87,17 +89,29 @@ impl SignalLedger {
     }
 
     #[inline(always)]
-    fn apply_groups(&mut self, events: &[RoutedEvent]) {
+    fn apply_all(&mut self, events: &[RoutedEvent]) {
         let (groups, rest) = events.as_chunks();
+        // A turn of a few events does not pay for what groups need.
+        if !groups.is_empty() {
+            self.apply_groups(groups);
+        }
+        for event in rest {
+            self.apply_one(event);
+        }
+    }
+
+    #[inline(always)]
+    fn apply_groups(&mut self, groups: &[Group]) {
+        let mut growths = [Growths::NONE; HALF_LIVES_MAX];
         let mut aheads = [Ahead::NOTHING; 3];
         let [mut here, mut found, mut begun] = aheads.each_mut();
         let (mut beginning, mut finding) = (groups.iter(), groups.iter());
-        self.begin(beginning.next(), found);
-        self.begin(beginning.next(), begun);
+        self.begin(beginning.next(), found, &mut growths);
+        self.begin(beginning.next(), begun, &mut growths);
         self.seek(finding.next(), found);
         for group in groups {
             (here, found, begun) = (found, begun, here);
-            self.begin(beginning.next(), begun);
+            self.begin(beginning.next(), begun, &mut growths);
             self.seek(finding.next(), found);
             for (at, event) in (0..GROUP).zip(group) {
                 let gains = std::array::from_fn(|k| here.gains[k][at]);
@@ -105,14 +119,16 @@ impl SignalLedger {
                 self.apply(event, here.hints[at], gains);
             }
         }
-        for event in rest {
-            self.apply_one(event);
-        }
     }
 
     /// Asks for the slots of a group and works out what depends on its events alone.
     #[inline(always)]
-    fn begin(&self, group: Option<&Group>, ahead: &mut Ahead) {
+    fn begin(
+        &self,
+        group: Option<&Group>,
+        ahead: &mut Ahead,
+        growths: &mut [Growths; HALF_LIVES_MAX],
+    ) {
         let Some(group) = group else { return };
         for (at, event) in (0..GROUP).zip(group) {
             let &RoutedEvent { time, weight, hash, signal, .. } = event;
@@ -120,14 +136,14 @@ impl SignalLedger {
             self.states.fetch(slot);
             ahead.hints[at] = Hint { slot, heads: Heads::of(time) };
             let front = &self.fronts[signal.index()];
-            let (growths, weights) = (front.growth(time), front.weights(weight));
-            for k in 0..HALF_LIVES_MAX {
-                ahead.growths[k].weights[at] = weights[k];
-                ahead.growths[k].fractions[at] = growths[k].fraction;
-                ahead.growths[k].exponents[at] = growths[k].whole;
+            let of_each = front.growth(time).into_iter().zip(front.weights(weight));
+            for (growths, (growth, weight)) in growths.iter_mut().zip(of_each) {
+                growths.weights[at] = weight;
+                growths.fractions[at] = growth.fraction;
+                growths.exponents[at] = growth.whole;
             }
         }
-        for (gains, growths) in ahead.gains.iter_mut().zip(&ahead.growths) {
+        for (gains, growths) in ahead.gains.iter_mut().zip(growths) {
             growth_lanes(&growths.weights, &growths.fractions, &growths.exponents, gains);
         }
         ahead.front_moves = self.front_moves;
