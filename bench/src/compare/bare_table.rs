@@ -119,11 +119,17 @@ impl BareTable {
     }
 
     fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, places: &mut Places) {
-        for (event, place) in group.unwrap_or_default().iter().zip(places) {
+        let mut blocks = [usize::MAX; GROUP];
+        for ((event, place), block) in
+            group.unwrap_or_default().iter().zip(places).zip(&mut blocks)
+        {
             if let Some((slot, counter)) = self.counters.seek(*place, event.entity, event.signal) {
-                *place = slot;
-                self.blocks.get(counter.block as usize).into_iter().for_each(prefetch);
+                (*place, *block) = (slot, counter.block as usize);
             }
+        }
+        // Apart from the search, whose branches would keep all from being asked for at once.
+        for block in blocks {
+            self.blocks.get(block).into_iter().for_each(prefetch);
         }
     }
 

@@ -15,7 +15,7 @@ use super::SignalLedger;
 use super::table::{Slot as _, Table};
 use super::top::TopKey;
 use crate::limits::HALF_LIVES_MAX;
-use crate::signal::buckets::Heads;
+use crate::signal::buckets::{BucketRef, Heads};
 use crate::signal::exp2::growth_lanes;
 use crate::signal::half_life::HalfLife;
 use crate::signal::hot::HotSignalState;
@@ -130,11 +130,15 @@ impl SignalLedger {
         growths: &mut [Growths; HALF_LIVES_MAX],
     ) {
         let Some(group) = group else { return };
-        for (at, event) in (0..GROUP).zip(group) {
-            let &RoutedEvent { time, weight, hash, signal, .. } = event;
-            let slot = self.states.start(hash, signal);
+        // All in a row: a core has as many under way at a time as stand close together.
+        let slots = group.each_ref().map(|event| {
+            let slot = self.states.start(event.hash, event.signal);
             self.states.fetch(slot);
-            ahead.hints[at] = Hint { slot, heads: Heads::of(time) };
+            slot
+        });
+        for (at, event) in (0..GROUP).zip(group) {
+            let &RoutedEvent { time, weight, signal, .. } = event;
+            ahead.hints[at] = Hint { slot: slots[at], heads: Heads::of(time) };
             let front = &self.fronts[signal.index()];
             let of_each = front.growth(time).into_iter().zip(front.weights(weight));
             for (growths, (growth, weight)) in growths.iter_mut().zip(of_each) {
@@ -153,11 +157,16 @@ impl SignalLedger {
     #[inline(always)]
     fn seek(&self, group: Option<&Group>, ahead: &mut Ahead) {
         let Some(group) = group else { return };
-        for (event, hint) in group.iter().zip(&mut ahead.hints) {
+        let mut places = [BucketRef::NONE; GROUP];
+        for ((event, hint), place) in group.iter().zip(&mut ahead.hints).zip(&mut places) {
             if let Some((slot, state)) = self.states.seek(hint.slot, event.entity, event.signal) {
                 hint.slot = slot;
-                self.buckets.fetch(state.buckets(), hint.heads);
+                *place = state.buckets();
             }
+        }
+        // Apart from the search, whose branches would keep all from being asked for at once.
+        for (place, hint) in places.into_iter().zip(&ahead.hints) {
+            self.buckets.fetch(place, hint.heads);
         }
     }
 
