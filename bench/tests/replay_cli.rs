@@ -187,9 +187,15 @@ fn a_schedule_is_kept() {
         for percentiles in latency.values() {
             assert_eq!(percentiles["samples"], 21, "each event is timed");
         }
+        let stall = &summary["machine_stall"];
+        assert!(stall["samples"].as_u64().unwrap() > 0, "{stall}");
+        assert!(stall["max_us"].as_f64() >= stall["p50_us"].as_f64(), "{stall}");
     }
     let summary = bench.replay("--trace t.csv --json").json();
     assert_eq!(summary["rate_asked"], Value::Null);
+    let text = bench.replay("--trace t.csv --rate 100").out;
+    let [latency, machine] = ["latency ", "machine "].map(|word| text.find(word).unwrap());
+    assert!(latency < machine, "the machine's own stalls stand beside the latencies: {text}");
 }
 
 /// The first events were sent before the start, and waited no time at all.

@@ -235,3 +235,32 @@ fn device(run: &Run) -> Result<RawDevice, Fault> {
     let device = RawDevice::create(&path, run.effort.device_bytes, Syncing::Dsync);
     device.map_err(failed(run.stores.root()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Effort;
+    use super::*;
+
+    /// The row was there only where all rows are measured, which takes minutes beside Redis.
+    #[test]
+    fn the_same_turns_are_measured_beside_redis_or_the_row_says_why_not() {
+        let stores = Stores::within(None, Backend::Auto).unwrap();
+        let mut run = Run::new(Effort::LEAST, vec![DURABLE_VS_REDIS.key], stores);
+        rows(&mut run).unwrap();
+        match (&run.rows[..], &run.skipped[..]) {
+            ([row], []) => {
+                let row = serde_json::to_value(row).unwrap();
+                assert_eq!(row["key"], DURABLE_VS_REDIS.key);
+                let [ours, reference, ratio] =
+                    ["ours", "reference", "ratio"].map(|key| row[key].as_f64().unwrap());
+                assert!(ours > 0.0 && reference > 0.0, "{row}");
+                assert!((ratio * reference / ours - 1.0).abs() < 1e-9, "one turn: {row}");
+            }
+            ([], [skipped]) => {
+                assert_eq!(skipped.key, DURABLE_VS_REDIS.key);
+                assert!(skipped.reason.contains("redis-server"), "{}", skipped.reason);
+            }
+            other => panic!("one row, measured or skipped, and not {other:?}"),
+        }
+    }
+}

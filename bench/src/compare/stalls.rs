@@ -1,27 +1,39 @@
-//! The machine's own stalls, recorded beside a row that reports latencies.
+//! The machine's own stalls, recorded beside whatever reports latencies: a row, or a replay.
 //!
-//! Promises: a thread on the first core and one on the last, those of the row, sleep for a
-//! millisecond at a time while the row's work runs, and note how much later than that they were
+//! Promises: a thread on the first core and one on the last, those of producers and shards, sleep
+//! for a millisecond at a time while the work runs, and note how much later than that they were
 //! awake: the way of jHiccup. What the timer always takes, the least that was seen on that core, is
 //! left out. Both sides of a row have them beside themselves, so a ratio is not moved by them; a
-//! thread of the row that spins on such a core is one of the things they wait for.
+//! thread of the work that spins on such a core is one of the things they wait for.
 
 use super::cores;
-use super::open_loop::LatenciesUs;
+use hdrhistogram::Histogram;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a probe sleeps: far longer than it takes to note that it woke.
 const SLEEP: Duration = Duration::from_millis(1);
+/// Longest stall told apart; a longer one counts as this.
+const STALL_NS_MAX: u64 = 60 * 1_000_000_000;
 
-/// What was recorded in one turn of a row.
-#[derive(Debug, Default)]
-pub(super) struct Stalls(Vec<Duration>);
+/// What was recorded, in nanoseconds; however long the work takes, it stays as small.
+#[derive(Debug)]
+pub(crate) struct Stalls(Histogram<u64>);
+
+impl Default for Stalls {
+    fn default() -> Self {
+        Self(histogram())
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, STALL_NS_MAX, 3).expect("the bounds are valid")
+}
 
 impl Stalls {
     /// Does `work` and records meanwhile.
-    pub(super) fn beside<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn beside<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let mut used = vec![cores::all().first().copied(), cores::all().last().copied()];
         used.dedup();
         thread::scope(|scope| {
@@ -37,31 +49,46 @@ impl Stalls {
             let done = work();
             for (working, watching) in probes {
                 drop(working);
-                self.0.extend(watching.join().unwrap_or_default());
+                if let Ok(late) = watching.join() {
+                    self.add(&late);
+                }
             }
             done
         })
     }
 
+    /// Adds what one probe saw, without what its timer always takes.
+    fn add(&mut self, late: &Histogram<u64>) {
+        let timer = late.min();
+        for one in late.iter_recorded() {
+            let stall = one.value_iterated_to().saturating_sub(timer);
+            self.0.saturating_record_n(stall, one.count_at_value());
+        }
+    }
+
     /// The stall in microseconds that this part of all sleeps did not exceed, if any was long
     /// enough to be one.
-    pub(super) fn at_us(&self, part: f64) -> Option<f64> {
-        (!self.0.is_empty()).then(|| LatenciesUs::of(&self.0).at(part))
+    pub(crate) fn at_us(&self, part: f64) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.value_at_quantile(part) as f64 / 1e3)
+    }
+
+    /// All of them, in nanoseconds.
+    pub(crate) fn histogram_ns(&self) -> &Histogram<u64> {
+        &self.0
     }
 }
 
-/// By how much each sleep was too long, until the other end of the channel is gone.
-fn late(ended: &Receiver<()>) -> Vec<Duration> {
-    let mut late = Vec::new();
+/// By how many nanoseconds each sleep was too long, until the other end of the channel is gone.
+fn late(ended: &Receiver<()>) -> Histogram<u64> {
+    let mut late = histogram();
     loop {
         let begun = Instant::now();
         if ended.recv_timeout(SLEEP) == Err(RecvTimeoutError::Disconnected) {
-            break;
+            return late;
         }
-        late.push(begun.elapsed().saturating_sub(SLEEP));
+        let ns = begun.elapsed().saturating_sub(SLEEP).as_nanos();
+        late.saturating_record(u64::try_from(ns).unwrap_or(STALL_NS_MAX));
     }
-    let timer = late.iter().min().copied().unwrap_or_default();
-    late.iter().map(|one| one.saturating_sub(timer)).collect()
 }
 
 #[cfg(test)]
@@ -79,10 +106,10 @@ mod tests {
         });
         assert_eq!(done, "done");
         let (most, probes) = (begun.elapsed(), cores::all().len().min(2));
-        let slept = stalls.0.len();
-        assert!(slept > 0 && slept <= probes * (1 + most.as_millis() as usize), "{slept}");
-        // The least of each core is the timer's own.
-        assert_eq!(stalls.at_us(0.0), Some(0.0));
+        let slept = stalls.histogram_ns().len();
+        assert!(slept > 0 && slept <= (probes * (1 + most.as_millis() as usize)) as u64);
+        // The least of each core is the timer's own, told to three digits.
+        assert!(stalls.at_us(0.0).unwrap() < 1.0, "{stalls:?}");
         let longest = stalls.at_us(1.0).unwrap();
         assert!(longest <= most.as_secs_f64() * 1e6, "{longest}");
     }

@@ -105,7 +105,8 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    /// Of a histogram of nanoseconds.
+    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
         let us = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
         Self {
             samples: histogram.len(),

@@ -16,6 +16,7 @@ use super::latency::Latencies;
 use super::pace::{Rate, Schedule};
 use super::producer::{Planned, Recorder, Refused};
 use super::resume::Resumed;
+use crate::compare::stalls::Stalls;
 use crate::fault::{Fault, Kind};
 use crate::interrupt::Interrupt;
 use crate::trace::TraceEvent;
@@ -46,6 +47,8 @@ pub(super) struct Ran {
     pub(super) seconds: f64,
     /// Of all recorders.
     pub(super) latencies: Latencies,
+    /// The machine's own, meanwhile.
+    pub(super) stalls: Stalls,
     /// The newest time of an event that was taken, now or before.
     pub(super) newest: Timestamp,
     /// Every event, if the run is to be verified.
@@ -83,15 +86,18 @@ impl Run<'_> {
         let first = feed.read(input);
         let lead = if self.args.rate == Rate::Max { Duration::ZERO } else { LEAD };
         let start = Instant::now() + lead;
-        let latencies = thread::scope(|scope| {
-            let team = Team::start(scope, self, producers, start)?;
-            let outcome = feed.hand_on(first, input, &team);
-            let told = !input.rejected.is_empty();
-            match (outcome, team.finish(input, self.args.ack)) {
-                // What was refused stood before the line that ended the reading.
-                (Err(_), Err(earlier)) if !told && earlier.kind == Kind::Input => Err(earlier),
-                (outcome, latencies) => outcome.and(latencies),
-            }
+        let mut stalls = Stalls::default();
+        let latencies = stalls.beside(|| {
+            thread::scope(|scope| {
+                let team = Team::start(scope, self, producers, start)?;
+                let outcome = feed.hand_on(first, input, &team);
+                let told = !input.rejected.is_empty();
+                match (outcome, team.finish(input, self.args.ack)) {
+                    // What was refused stood before the line that ended the reading.
+                    (Err(_), Err(earlier)) if !told && earlier.kind == Kind::Input => Err(earlier),
+                    (outcome, latencies) => outcome.and(latencies),
+                }
+            })
         })?;
         if !self.interrupt.has_come() {
             refuse_less(held_to, input.last_line())?;
@@ -99,7 +105,7 @@ impl Run<'_> {
         let newest = latencies.newest.max(feed.newest_there);
         let (events, there, kept) = (feed.events, feed.there, feed.kept);
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Ran { events, there, resumed_at, seconds, latencies, newest, kept })
+        Ok(Ran { events, there, resumed_at, seconds, latencies, stalls, newest, kept })
     }
 }
 

@@ -55,6 +55,9 @@ pub(super) struct Summary {
     /// Percentiles for each acknowledgement level that was measured.
     #[serde(serialize_with = "by_level")]
     latency: Vec<(&'static str, Percentiles)>,
+    /// By how much sleeps of a millisecond were too long meanwhile: what of the latencies may be
+    /// the machine's own.
+    machine_stall: Percentiles,
     data_dir: String,
     /// Whether it is there after the run.
     data_dir_kept: bool,
@@ -161,6 +164,7 @@ impl Summary {
                 .then_some(ran.latencies.lag_max.as_secs_f64() * 1e6),
             ack: latency::name(args.ack),
             latency: ran.latencies.percentiles(),
+            machine_stall: Percentiles::of(ran.stalls.histogram_ns()),
             data_dir: data_dir.path().display().to_string(),
             data_dir_kept: data_dir.is_kept(),
             holds_other_events: has_others,

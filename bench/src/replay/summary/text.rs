@@ -1,6 +1,6 @@
 //! A summary as a person reads it: one fact a line, numbers in the unit one would choose.
 
-use super::{Opening, Summary};
+use super::{Opening, Percentiles, Summary};
 use std::fmt;
 
 impl fmt::Display for Summary {
@@ -63,9 +63,11 @@ impl Summary {
     fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let from = if self.rate_asked.is_some() { "intended time" } else { "offer" };
         for (level, p) in self.latency.iter().filter(|level| level.1.samples > 0) {
-            write!(f, "latency   {from} to {level}: p50 {}", spoken(p.p50_us))?;
-            write!(f, ", p99 {}, p99.9 {}", spoken(p.p99_us), spoken(p.p999_us))?;
-            writeln!(f, ", max {}", spoken(p.max_us))?;
+            writeln!(f, "latency   {from} to {level}: {}", Shown(p))?;
+        }
+        if self.machine_stall.samples > 0 {
+            let stall = Shown(&self.machine_stall);
+            writeln!(f, "machine   a sleep of 1 ms was too long by: {stall}")?;
         }
         match self.lag_max_us {
             Some(lag) if self.saturated => {
@@ -117,6 +119,17 @@ impl Summary {
             }
         }
         Ok(())
+    }
+}
+
+/// The percentiles that a person compares.
+struct Shown<'p>(&'p Percentiles);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = *self.0;
+        let [p50, p99, p999, max] = [p50_us, p99_us, p999_us, max_us].map(spoken);
+        write!(f, "p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}")
     }
 }
 
