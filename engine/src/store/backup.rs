@@ -50,6 +50,8 @@ pub(crate) fn write(
     if let Some(found) = copy.first_entry()? {
         return Err(StoreError::NotAStore { path: root, found });
     }
+    // Before the lock, which alone would leave a directory that a new store may be made in.
+    files::make_directory(&copy.checkpoint())?;
     let _nobody_opens_it_meanwhile = StoreLock::take(&copy)?;
     let damaged = |source| StoreError::Checkpoint { path: from.checkpoint(), source };
     let meta = read_meta(storage).map_err(damaged)?;
