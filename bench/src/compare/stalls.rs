@@ -2,8 +2,9 @@
 //!
 //! Promises: a thread on the first core and one on the last, those of producers and shards, sleep
 //! for a millisecond at a time while the work runs, and note how much later than that they were
-//! awake: the way of jHiccup. What the timer always takes, the least that was seen on that core, is
-//! left out. Both sides of a row have them beside themselves, so a ratio is not moved by them; a
+//! awake: the way of jHiccup. A longer stall counts as the sleeps that it kept from happening would
+//! have seen it, so a part of all sleeps is a part of the time. What the timer always takes, the
+//! least that was seen on that core, is left out. Both sides of a row have them beside themselves, so a ratio is not moved by them; a
 //! thread of the work that spins on such a core is one of the things they wait for.
 
 use super::cores;
@@ -13,7 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a probe sleeps: far longer than it takes to note that it woke.
-const SLEEP: Duration = Duration::from_millis(1);
+const SLEEP: Duration = Duration::from_nanos(SLEEP_NS);
+const SLEEP_NS: u64 = 1_000_000;
 /// Longest stall told apart; a longer one counts as this.
 const STALL_NS_MAX: u64 = 60 * 1_000_000_000;
 
@@ -62,7 +64,8 @@ impl Stalls {
         let timer = late.min();
         for one in late.iter_recorded() {
             let stall = one.value_iterated_to().saturating_sub(timer);
-            self.0.saturating_record_n(stall, one.count_at_value());
+            let recorded = self.0.record_n_correct(stall, one.count_at_value(), SLEEP_NS);
+            recorded.expect("both histograms have the same bounds");
         }
     }
 
@@ -112,6 +115,19 @@ mod tests {
         assert!(stalls.at_us(0.0).unwrap() < 1.0, "{stalls:?}");
         let longest = stalls.at_us(1.0).unwrap();
         assert!(longest <= most.as_secs_f64() * 1e6, "{longest}");
+    }
+
+    #[test]
+    fn a_part_of_all_sleeps_is_a_part_of_the_time() {
+        let (mut late, mut stalls) = (histogram(), Stalls::default());
+        // A second in which the machine stands still for 10 ms of every 100.
+        late.record_n(0, 900).unwrap();
+        late.record_n(10 * SLEEP_NS, 10).unwrap();
+        stalls.add(&late);
+        assert_eq!(stalls.histogram_ns().len(), 1_000);
+        assert!(stalls.at_us(0.90).unwrap() < 1.0, "{stalls:?}");
+        assert!((7_900.0..8_100.0).contains(&stalls.at_us(0.98).unwrap()), "{stalls:?}");
+        assert!((9_900.0..10_100.0).contains(&stalls.at_us(0.995).unwrap()), "{stalls:?}");
     }
 
     #[test]
