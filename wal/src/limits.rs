@@ -44,8 +44,10 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 /// Segments a log must be allowed to have: one that retires while the next is filled.
 pub const SEGMENTS_MIN: u64 = 3;
 /// Zeroed or recycled files kept ready beyond the one in use. One is enough to rotate without
-/// waiting; more only saves zeroing after several segments retire at once.
-pub const SPARES_MAX: usize = 2;
+/// waiting; more saves zeroing, as many bytes as are logged, after a checkpoint lets several
+/// segments retire at once. They are part of what the log may take, since a file is only made when
+/// there is no spare.
+pub const SPARES_MAX: usize = 8;
 /// Bytes zeroed per write while a file is prepared.
 pub const ZERO_CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes read at once while a log is scanned; grows up to one frame.

@@ -323,6 +323,51 @@ fn segments_retire_only_after_the_note_is_durable() {
     assert_eq!(log.segments().map(|span| span.seq).collect::<Vec<_>>(), [2]);
 }
 
+/// Answers everything that is asked for with success. Says how many files were made, and how many
+/// segments were kept as spares.
+fn settle(log: &mut Log) -> (usize, usize) {
+    let (mut made, mut recycled) = (0, 0);
+    loop {
+        if let Some(request) = log.next_upkeep() {
+            made += usize::from(matches!(request, UpkeepIo::Prepare { .. }));
+            recycled += usize::from(matches!(request, UpkeepIo::Recycle { .. }));
+            log.upkeep_done(Ok(()));
+            continue;
+        }
+        let Some(request) = log.next_commit() else { return (made, recycled) };
+        log.commit_done(match request {
+            CommitIo::Write { buffer, range, .. } => {
+                CommitDone::Write { buffer, result: Ok(range.len()) }
+            }
+            CommitIo::Sync { .. } => CommitDone::Sync(Ok(())),
+            CommitIo::Activate { .. } => CommitDone::Activate(Ok(())),
+            CommitIo::Trim { .. } => CommitDone::Trim(Ok(())),
+        });
+    }
+}
+
+/// Appends until so many segments more have been filled; says how many files were made meanwhile.
+fn fill_segments(log: &mut Log, count: u64) -> usize {
+    let (end, mut made) = (log.active.seq + count, 0);
+    while log.active.seq < end {
+        log.append(b"a", 1).unwrap();
+        made += settle(log).0;
+    }
+    made
+}
+
+#[test]
+fn segments_that_retire_together_become_the_next_ones() {
+    let (mut log, many) = (log(), SPARES_MAX as u64);
+    assert!(fill_segments(&mut log, many) + 1 >= SPARES_MAX, "one spare was there");
+    let covered = log.watermarks().durable.unwrap();
+    log.note_checkpoint(CheckpointNote { covered, digest: [5; 32] }).unwrap();
+    let spares = log.spares.len();
+    assert_eq!(settle(&mut log).1, SPARES_MAX - spares);
+    // The last rotation leaves none, and so makes the next.
+    assert_eq!(fill_segments(&mut log, many - 1), 0, "and they were written to before");
+}
+
 /// A log whose second segment is full, and that gets no third one, because of `lack`.
 fn stuck(lack: impl FnOnce(&mut Log)) -> (Log, AppendError) {
     let mut log = rotated();
