@@ -120,8 +120,7 @@ impl BareTable {
 
     fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, places: &mut Places) {
         let mut blocks = [usize::MAX; GROUP];
-        for ((event, place), block) in
-            group.unwrap_or_default().iter().zip(places).zip(&mut blocks)
+        for ((event, place), block) in group.unwrap_or_default().iter().zip(places).zip(&mut blocks)
         {
             if let Some((slot, counter)) = self.counters.seek(*place, event.entity, event.signal) {
                 (*place, *block) = (slot, counter.block as usize);
