@@ -14,9 +14,9 @@ pub const TRIAL_WRITES: usize = 9;
 /// Free space below which a shard's log cannot even begin its next segment.
 pub const FREE_BYTES_PER_SHARD_MIN: u64 = SEGMENT_BYTES_DEFAULT;
 
-/// Free space a shard should find: its segments in use and ready, four times over, so that a
+/// Free space a shard should find: its segments in use and ready, twice over, so that a
 /// checkpoint may be late and may grow.
-pub const FREE_BYTES_PER_SHARD: u64 = 4 * (1 + SPARES_MAX as u64) * SEGMENT_BYTES_DEFAULT;
+pub const FREE_BYTES_PER_SHARD: u64 = 2 * (1 + SPARES_MAX as u64) * SEGMENT_BYTES_DEFAULT;
 
 const _: () = {
     // The median of a few is one of them.

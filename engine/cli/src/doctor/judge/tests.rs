@@ -197,7 +197,7 @@ fn a_disk_without_room_for_the_logs_is_bad_and_one_with_little_is_warned_of() {
     let finding = finding_of(|facts| facts.place.free_bytes = Some(63 * MIB));
     says(&finding, Status::Bad, "free space", &["63.0 MiB", "64.0 MiB", "make room"]);
     let finding = finding_of(|facts| facts.place.free_bytes = Some(100 * MIB));
-    says(&finding, Status::Warn, "free space", &["100.0 MiB", "768.0 MiB"]);
+    says(&finding, Status::Warn, "free space", &["100.0 MiB", "1.1 GiB"]);
 }
 
 #[test]
