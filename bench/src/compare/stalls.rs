@@ -4,8 +4,9 @@
 //! for a millisecond at a time while the work runs, and note how much later than that they were
 //! awake: the way of jHiccup. A longer stall counts as the sleeps that it kept from happening would
 //! have seen it, so a part of all sleeps is a part of the time. What the timer always takes, the
-//! least that was seen on that core, is left out. Both sides of a row have them beside themselves, so a ratio is not moved by them; a
-//! thread of the work that spins on such a core is one of the things they wait for.
+//! least that was seen on that core, is left out. Both sides of a row have them beside themselves,
+//! so a ratio is not moved by them; a thread of the work that spins on such a core is one of the
+//! things they wait for.
 
 use super::cores;
 use hdrhistogram::Histogram;
