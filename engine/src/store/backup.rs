@@ -50,9 +50,7 @@ pub(crate) fn write(
     if let Some(found) = copy.first_entry()? {
         return Err(StoreError::NotAStore { path: root, found });
     }
-    // Before the lock, which alone would leave a directory that a new store may be made in.
-    files::make_directory(&copy.checkpoint())?;
-    let _nobody_opens_it_meanwhile = StoreLock::take(&copy)?;
+    let _nobody_opens_it_meanwhile = begin(&copy)?;
     let damaged = |source| StoreError::Checkpoint { path: from.checkpoint(), source };
     let meta = read_meta(storage).map_err(damaged)?;
     copy_records(from, storage, &copy)?;
@@ -68,6 +66,13 @@ pub(crate) fn write(
     seal::write(&copy)?;
     manifest.begin(&copy)?;
     Manifest::finish(&copy)
+}
+
+/// Takes the lock of a copy. Not before there is something else: a new store may be made in a
+/// directory with a lock alone, as a crash would leave it.
+fn begin(copy: &StoreFiles) -> Result<StoreLock, StoreError> {
+    files::make_directory(&copy.checkpoint())?;
+    StoreLock::take(copy)
 }
 
 fn copy_records(
@@ -200,4 +205,26 @@ fn check_storage(
     let (store, numbers, meta) = (manifest.store, &numbers, &meta);
     let of = LogsOf { files, store, key: &key, numbers, meta, read_covered: false };
     read_logs(of, &mut sources, &mut dealer).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ebbtide_shard::Schema;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_copy_that_was_only_begun_is_no_place_for_a_new_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let hour = Duration::from_hours(1);
+        let schema = Schema::builder().signal("view", |s| s.half_lives([hour]).windows([hour]));
+        let schema = Arc::new(schema.build().unwrap());
+        drop(begin(&StoreFiles::new(folder.path())).unwrap());
+        match open::prepare(folder.path(), &schema, None) {
+            Err(StoreError::NotAStore { found, .. }) => assert_eq!(found, "checkpoint"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("a new store was made in it"),
+        }
+    }
 }
