@@ -52,6 +52,21 @@ pub enum CommitIo {
     },
 }
 
+impl CommitIo {
+    /// The answer of a device that did all of it.
+    #[must_use]
+    pub fn succeeded(self) -> CommitDone {
+        match self {
+            Self::Write { buffer, range, .. } => {
+                CommitDone::Write { buffer, result: Ok(range.len()) }
+            }
+            Self::Sync { .. } => CommitDone::Sync(Ok(())),
+            Self::Activate { .. } => CommitDone::Activate(Ok(())),
+            Self::Trim { .. } => CommitDone::Trim(Ok(())),
+        }
+    }
+}
+
 /// The answer to a [`CommitIo`] of the same name.
 #[derive(Debug)]
 pub enum CommitDone {

@@ -45,8 +45,8 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 pub const SEGMENTS_MIN: u64 = 3;
 /// Zeroed or recycled files kept ready beyond the one in use. One is enough to rotate without
 /// waiting; more saves zeroing, as many bytes as are logged, after a checkpoint lets several
-/// segments retire at once. They are part of what the log may take, since a file is only made when
-/// there is no spare.
+/// segments retire at once. A segment that retires is kept only while all files together are within
+/// what the log may take.
 pub const SPARES_MAX: usize = 8;
 /// Bytes zeroed per write while a file is prepared.
 pub const ZERO_CHUNK_BYTES: usize = 256 * 1024;

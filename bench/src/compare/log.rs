@@ -13,8 +13,8 @@ use ebbtide_shard::limits::BATCH_EVENTS_MAX;
 use ebbtide_shard::record::{BatchForm, EVENT_BYTES, EventsEncoder};
 use ebbtide_wal::storage::{Storage, sim::SimDisk, threads::Threads};
 use ebbtide_wal::{
-    CheckpointNote, CommitDone, CommitIo, IoThreads, Log, LogIdentity, LogOptions, Lsn,
-    ReplayOptions, StartOptions, Started, StoreId, WalWriter as _, ready, replay,
+    CheckpointNote, IoThreads, Log, LogIdentity, LogOptions, Lsn, ReplayOptions, StartOptions,
+    Started, StoreId, WalWriter as _, ready, replay,
 };
 use std::hint::black_box;
 use std::time::Duration;
@@ -106,14 +106,7 @@ fn record(event: &RoutedEvent) -> Vec<u8> {
 /// Answers all that a log asks for with success, and does nothing.
 pub(crate) fn take_all(log: &mut Log) {
     while let Some(request) = log.next_commit() {
-        log.commit_done(match request {
-            CommitIo::Write { buffer, range, .. } => {
-                CommitDone::Write { buffer, result: Ok(range.len()) }
-            }
-            CommitIo::Sync { .. } => CommitDone::Sync(Ok(())),
-            CommitIo::Activate { .. } => CommitDone::Activate(Ok(())),
-            CommitIo::Trim { .. } => CommitDone::Trim(Ok(())),
-        });
+        log.commit_done(request.succeeded());
         while log.next_upkeep().is_some() {
             log.upkeep_done(Ok(()));
         }

@@ -335,14 +335,7 @@ fn settle(log: &mut Log) -> (usize, usize) {
             continue;
         }
         let Some(request) = log.next_commit() else { return (made, recycled) };
-        log.commit_done(match request {
-            CommitIo::Write { buffer, range, .. } => {
-                CommitDone::Write { buffer, result: Ok(range.len()) }
-            }
-            CommitIo::Sync { .. } => CommitDone::Sync(Ok(())),
-            CommitIo::Activate { .. } => CommitDone::Activate(Ok(())),
-            CommitIo::Trim { .. } => CommitDone::Trim(Ok(())),
-        });
+        log.commit_done(request.succeeded());
     }
 }
 
@@ -366,6 +359,18 @@ fn segments_that_retire_together_become_the_next_ones() {
     assert_eq!(settle(&mut log).1, SPARES_MAX - spares);
     // The last rotation leaves none, and so makes the next.
     assert_eq!(fill_segments(&mut log, many - 1), 0, "and they were written to before");
+}
+
+#[test]
+fn a_segment_that_retires_is_not_kept_beyond_the_limit_of_the_log() {
+    let (mut log, segments) = (log(), 4);
+    fill_segments(&mut log, segments);
+    // As if the log was opened again and may take less.
+    log.options.log_bytes_max = 3 * SIZES.segment_bytes;
+    let covered = log.watermarks().durable.unwrap();
+    log.note_checkpoint(CheckpointNote { covered, digest: [5; 32] }).unwrap();
+    settle(&mut log);
+    assert!(log.segments().count() + log.spares.len() <= 3, "{:?}", log.spares);
 }
 
 /// A log whose second segment is full, and that gets no third one, because of `lack`.

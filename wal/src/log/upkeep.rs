@@ -133,7 +133,8 @@ impl Log {
 
     fn next_retired(&mut self) -> Option<UpkeepIo> {
         let wanted = self.spares.len() < SPARES_MAX && !self.recycle_refused;
-        let wanted = wanted && self.closing == Closing::No;
+        let kept = self.segment_bytes() + self.spares.len() as u64 * self.options.segment_bytes;
+        let wanted = wanted && self.closing == Closing::No && kept <= self.options.log_bytes_max;
         let spare_bytes = wanted.then_some(self.options.segment_bytes);
         match retire::oldest(&self.segments, self.covered, spare_bytes) {
             Retire::Keep => None,
@@ -173,8 +174,12 @@ impl Log {
 
     /// Whether one segment more would be more than the log may take.
     pub(super) fn is_at_limit(&self) -> bool {
-        let files = self.segments.iter().map(|span| span.bytes).sum::<u64>();
-        files.saturating_add(self.options.segment_bytes) > self.options.log_bytes_max
+        let one_more = self.segment_bytes().saturating_add(self.options.segment_bytes);
+        one_more > self.options.log_bytes_max
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.segments.iter().map(|span| span.bytes).sum()
     }
 
     /// A little more of the next file is zeroed, as long as nobody waits for it.
