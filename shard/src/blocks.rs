@@ -10,7 +10,9 @@
 //! a ledger has millions of pairs. Where the kernel gives none, all works as well, slower. Why
 //! ahead, on a thread that ends with it: the first touch of a huge page clears 2 MiB at once, and
 //! on a virtual machine fetches them from the host too, 20 ms in the middle of a batch. A chunk
-//! that is needed before it is ready begins with small pages, for the kernel to join.
+//! that is needed before it is ready is waited for: only what grows by millions of blocks a second
+//! needs it so soon, and small pages would make every later look slower, for the kernel joins them
+//! late.
 
 use crate::limits::{CHUNK_BYTES, HUGE_PAGE_BYTES, PAGE_BYTES, SMALL_CHUNK_BYTES};
 use aligned_vec::{AVec, RuntimeAlign};
@@ -83,11 +85,10 @@ impl<T: Copy + Send + 'static> Blocks<T> {
         }
     }
 
-    /// The chunk that was made ahead, if it is ready; otherwise one whose pages come as they are
-    /// touched.
+    /// The chunk that is made ahead, once it is ready. If there is none, for want of a thread, one
+    /// whose pages come as they are touched.
     fn take_next(&mut self) -> AVec<T, RuntimeAlign> {
-        let ready = self.next.take_if(|next| next.is_finished());
-        ready.and_then(|next| next.join().ok()).unwrap_or_else(Self::whole_chunk)
+        self.next.take().and_then(|next| next.join().ok()).unwrap_or_else(Self::whole_chunk)
     }
 
     /// An empty chunk that has its memory already, in huge pages where there are any.
