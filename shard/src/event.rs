@@ -244,15 +244,13 @@ impl EntityHash {
         (self.0 >> (32 - PARTITION_BITS)) as usize
     }
 
-    /// Where to start looking for `signal` of this entity among `2^slot_bits` slots. Hashes that
-    /// end alike are spread as well as any.
+    /// 32 bits by which `signal` of this entity is found. Hashes that end alike are spread as well
+    /// as any.
     #[must_use]
     #[inline]
-    pub(crate) const fn slot(self, signal: SignalId, slot_bits: u32) -> usize {
+    pub(crate) const fn mark(self, signal: SignalId) -> u32 {
         let key = self.0 as u64 | (signal.0 as u64) << u32::BITS;
-        // By two steps, since a shift by all 64 bits is none at all; the second is by 63 less the
-        // bits.
-        (key.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 1).wrapping_shr(!slot_bits) as usize
+        (key.wrapping_mul(0x2545_F491_4F6C_DD1D) >> u32::BITS) as u32
     }
 }
 
@@ -281,15 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn hashes_that_end_alike_start_everywhere() {
+    fn hashes_that_end_alike_are_spread_evenly() {
         for ending in [0, 5, 4095] {
-            let mut seen = [0; 64];
+            let (mut high, mut low) = ([0; 64], [0; 64]);
             for hash in 0..6400u32 {
-                seen[EntityHash(hash << 12 | ending).slot(SignalId(3), 6)] += 1;
+                let mark = EntityHash(hash << 12 | ending).mark(SignalId(3)) as usize;
+                high[mark >> 26] += 1;
+                low[mark % 64] += 1;
             }
-            assert!(seen.iter().all(|starts| (50..150).contains(starts)), "{seen:?}");
+            let is_even = |seen: &[i32; 64]| seen.iter().all(|seen| (50..150).contains(seen));
+            assert!(is_even(&high) && is_even(&low), "{high:?} {low:?}");
         }
-        assert_eq!(EntityHash(u32::MAX).slot(SignalId(63), 0), 0);
     }
 
     #[test]

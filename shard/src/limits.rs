@@ -50,14 +50,18 @@ pub const TOP_CANDIDATES_MAX: usize = 2 * TOP_K_MAX;
 /// known. A generation takes 30 MiB, reserved when its first id comes.
 pub const IDS_PER_GENERATION: usize = 1 << 20;
 
-/// Slots of a segment of the table of hot states, as a power of two. A growing table moves the
-/// pairs of one segment at a time.
-pub const SEGMENT_BITS: u32 = 12;
-/// Slots of a segment.
-pub const SEGMENT_SLOTS: usize = 1 << SEGMENT_BITS;
-/// Slots of a table that may be filled further than others, as a power of two.
-pub const SMALL_TABLE_BITS: u32 = 9;
-/// Bits of a hash that choose the segment, at most.
+/// Entries of a group of the index of pairs: one cache line of them.
+pub const GROUP_ENTRIES: usize = 8;
+/// Groups of a segment of the index, as a power of two. A growing index moves the entries of one
+/// segment at a time.
+pub const SEGMENT_GROUP_BITS: u32 = 9;
+/// Groups of a segment.
+pub const SEGMENT_GROUPS: usize = 1 << SEGMENT_GROUP_BITS;
+/// Entries of a segment.
+pub const SEGMENT_ENTRIES: usize = SEGMENT_GROUPS * GROUP_ENTRIES;
+/// Groups of an index that may be filled further than others, as a power of two.
+pub const SMALL_INDEX_BITS: u32 = 6;
+/// Bits of a mark that choose the segment, at most.
 pub const DIRECTORY_BITS_MAX: u32 = 20;
 /// Bytes of a chunk of blocks, or less where blocks do not fit evenly. A store that holds half of
 /// one has a second one ready.
@@ -112,11 +116,14 @@ const _: () = {
     // most shards hands to one.
     assert!(2 * SHARDS_MAX * IDS_PER_GENERATION < 1 << 32);
     // As many pairs as there may be blocks of one class (2^29) need a quarter of the directory.
-    assert!(SEGMENT_BITS - 1 + DIRECTORY_BITS_MAX >= 29 + 2);
-    assert!(SMALL_TABLE_BITS < SEGMENT_BITS);
-    // Chunks are whole huge pages, and segments of cache lines never cross chunks.
-    assert!(CHUNK_BYTES.is_multiple_of(HUGE_PAGE_BYTES) && CHUNK_BYTES >= SEGMENT_SLOTS * 64);
-    assert!(SMALL_CHUNK_BYTES < HUGE_PAGE_BYTES && SMALL_CHUNK_BYTES >= SEGMENT_SLOTS * 64);
+    assert!((SEGMENT_ENTRIES / 2) << DIRECTORY_BITS_MAX >= 1 << (29 + 2));
+    assert!(SMALL_INDEX_BITS < SEGMENT_GROUP_BITS);
+    // Segment and group are chosen by bits of their own.
+    assert!(DIRECTORY_BITS_MAX + SEGMENT_GROUP_BITS <= 32);
+    // Chunks are whole huge pages, and segments never cross chunks.
+    assert!(CHUNK_BYTES.is_multiple_of(HUGE_PAGE_BYTES));
+    assert!(SMALL_CHUNK_BYTES >= SEGMENT_GROUPS * CACHE_LINE_BYTES);
+    assert!(SMALL_CHUNK_BYTES < HUGE_PAGE_BYTES);
     // Windows that minute buckets cannot hold begin where hour buckets resolve them.
     assert!(MINUTE_BUCKETS as u64 * MINUTE_NS == HOUR_NS);
     // A bucket position is one byte.

@@ -6,11 +6,11 @@ use super::criteria::{
     Criterion, HOT_KEY, RECORD_END_TO_END,
 };
 use super::measure::{core_seconds, millions};
-use super::tables::{KEY, Tables, apply_batches, record};
+use super::tables::{Tables, apply_batches, record};
 use super::workload::{START_NS, one_each};
 use super::{Run, cores};
 use crate::fault::Fault;
-use ebbtide_shard::{PartitionKey, RoutedEvent, SignalLedger};
+use ebbtide_shard::{RoutedEvent, SignalLedger};
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
@@ -61,7 +61,7 @@ fn beside_map(
 }
 
 fn beside_bare_table(run: &mut Run, tables: &mut Tables) -> Result<(), Fault> {
-    let mut bare = BareTable::of(one_each(tables.entities, START_NS), &PartitionKey::new(KEY));
+    let mut bare = BareTable::of(one_each(tables.entities, START_NS));
     let mut stream = tables.stream(0.0, 2);
     let (ledger, events) = (&mut tables.ledger, run.effort.events_dram);
     let cost = |seconds: f64| seconds * 1e9 / events as f64;

@@ -4,9 +4,9 @@
 //! done there is less.
 
 use ebbtide_shard::blocks::Blocks;
-use ebbtide_shard::ledger::table::{Slot, Table};
+use ebbtide_shard::ledger::table::{Home, Slot, Table};
 use ebbtide_shard::prefetch::prefetch;
-use ebbtide_shard::{EntityId, PartitionKey, RoutedEvent, SignalId};
+use ebbtide_shard::{EntityId, RoutedEvent, SignalId};
 
 /// Events whose lines are asked for together.
 const GROUP: usize = 16;
@@ -17,7 +17,6 @@ struct Counter {
     entity: EntityId,
     count: u64,
     block: u32,
-    taken: bool,
 }
 
 /// A cache line of counts beside the one of the counter.
@@ -28,24 +27,13 @@ struct Block([u64; 8]);
 const _: () = assert!(size_of::<Counter>() == 64 && size_of::<Block>() == 64);
 
 impl Slot for Counter {
-    const FREE: Self = Self { entity: EntityId(0), count: 0, block: 0, taken: false };
-
     fn of(event: &RoutedEvent) -> Self {
-        Self { entity: event.entity, taken: true, ..Self::FREE }
-    }
-
-    fn owner(&self) -> (EntityId, SignalId) {
-        (self.entity, super::workload::VIEW)
+        Self { entity: event.entity, count: 0, block: 0 }
     }
 
     #[inline]
     fn is(&self, entity: EntityId, _signal: SignalId) -> bool {
-        self.entity == entity && self.taken
-    }
-
-    #[inline]
-    fn is_free(&self) -> bool {
-        !self.taken
+        self.entity == entity
     }
 }
 
@@ -56,16 +44,19 @@ pub(super) struct BareTable {
     blocks: Blocks<Block>,
 }
 
-/// Where in the table each event of a group is, or its search begins.
-type Places = [usize; GROUP];
+/// The way to the counter of each event of a group: where its search begins, and its slot, most
+/// likely or for certain.
+type Ways = [(Home, usize); GROUP];
+
+const NO_WAYS: Ways = [(Home::NOWHERE, 0); GROUP];
 
 impl BareTable {
-    /// A table that knows the entities of `events`, hashed under `key`.
-    pub(super) fn of(events: impl Iterator<Item = RoutedEvent>, key: &PartitionKey) -> Self {
+    /// A table that knows the entities of `events`.
+    pub(super) fn of(events: impl Iterator<Item = RoutedEvent>) -> Self {
         let mut table = Self::default();
         for event in events {
             let block = u32::try_from(table.blocks.len()).unwrap_or(u32::MAX);
-            let slot = table.counters.entry(&event, |entity| key.hash(entity));
+            let slot = table.counters.entry(&event);
             if let Some(counter) = table.counters.at_mut(slot) {
                 counter.block = block;
             }
@@ -76,14 +67,18 @@ impl BareTable {
 
     /// Adds one to the counter of each event's entity.
     pub(super) fn increment(&mut self, events: &[RoutedEvent]) {
-        let (mut here, mut next) = ([0; GROUP], [0; GROUP]);
+        let mut ways = [NO_WAYS; 3];
+        let [mut here, mut asked, mut begun] = ways.each_mut();
         let mut ahead = events.chunks(GROUP);
-        self.fetch_counters(ahead.next(), &mut next);
+        self.fetch_homes(ahead.next(), asked);
+        self.fetch_homes(ahead.next(), begun);
+        self.fetch_counters(asked);
         for group in events.chunks(GROUP) {
-            (here, next) = (next, here);
-            self.fetch_counters(ahead.next(), &mut next);
-            for (event, &start) in group.iter().zip(&here) {
-                let found = self.counters.seek(start, event.entity, event.signal);
+            (here, asked, begun) = (asked, begun, here);
+            self.fetch_homes(ahead.next(), begun);
+            self.fetch_counters(asked);
+            for (event, &way) in group.iter().zip(&*here) {
+                let found = self.counters.seek(way, event.entity, event.signal);
                 let slot = found.map(|(slot, _)| slot);
                 if let Some(counter) = slot.and_then(|slot| self.counters.at_mut(slot)) {
                     counter.count += 1;
@@ -94,36 +89,48 @@ impl BareTable {
 
     /// Reads the line of each event's entity and the line of its counts, and changes nothing.
     pub(super) fn touch(&self, events: &[RoutedEvent]) -> u64 {
-        let (mut here, mut found, mut begun) = ([0; GROUP], [0; GROUP], [0; GROUP]);
-        let mut ahead = events.chunks(GROUP);
-        self.fetch_counters(ahead.next(), &mut found);
-        self.fetch_counters(ahead.next(), &mut begun);
-        self.fetch_blocks(events.chunks(GROUP).next(), &mut found);
-        let mut finding = events.chunks(GROUP).skip(1);
+        let mut ways = [NO_WAYS; 4];
+        let [mut here, mut found, mut asked, mut begun] = ways.each_mut();
+        let (mut ahead, mut finding) = (events.chunks(GROUP), events.chunks(GROUP));
+        self.fetch_homes(ahead.next(), found);
+        self.fetch_homes(ahead.next(), asked);
+        self.fetch_homes(ahead.next(), begun);
+        self.fetch_counters(found);
+        self.fetch_counters(asked);
+        self.fetch_blocks(finding.next(), found);
         let mut sum = 0;
         for group in events.chunks(GROUP) {
-            (here, found, begun) = (found, begun, here);
-            self.fetch_counters(ahead.next(), &mut begun);
-            self.fetch_blocks(finding.next(), &mut found);
-            let blocks = group.iter().zip(&here).filter_map(|(event, &at)| self.block(at, event));
+            (here, found, asked, begun) = (found, asked, begun, here);
+            self.fetch_homes(ahead.next(), begun);
+            self.fetch_counters(asked);
+            self.fetch_blocks(finding.next(), found);
+            let blocks =
+                group.iter().zip(&*here).filter_map(|(event, way)| self.block(way.1, event));
             sum += blocks.map(|block| block.0[0]).sum::<u64>();
         }
         sum
     }
 
-    fn fetch_counters(&self, group: Option<&[RoutedEvent]>, places: &mut Places) {
-        for (event, place) in group.unwrap_or_default().iter().zip(places) {
-            *place = self.counters.start(event.hash, event.signal);
-            self.counters.fetch(*place);
+    fn fetch_homes(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
+        for (event, way) in group.unwrap_or_default().iter().zip(ways) {
+            way.0 = self.counters.home(event.hash, event.signal);
+            self.counters.fetch_home(way.0);
         }
     }
 
-    fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, places: &mut Places) {
+    fn fetch_counters(&self, ways: &mut Ways) {
+        for (home, slot) in ways {
+            *slot = self.counters.likely(*home);
+            self.counters.fetch(*slot);
+        }
+    }
+
+    fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
         let mut blocks = [usize::MAX; GROUP];
-        for ((event, place), block) in group.unwrap_or_default().iter().zip(places).zip(&mut blocks)
-        {
-            if let Some((slot, counter)) = self.counters.seek(*place, event.entity, event.signal) {
-                (*place, *block) = (slot, counter.block as usize);
+        for ((event, way), block) in group.unwrap_or_default().iter().zip(ways).zip(&mut blocks) {
+            let found = self.counters.seek(*way, event.entity, event.signal);
+            if let Some((slot, counter)) = found {
+                (way.1, *block) = (slot, counter.block as usize);
             }
         }
         // Apart from the search, whose branches would keep all from being asked for at once.
@@ -141,14 +148,13 @@ impl BareTable {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tables::KEY;
     use super::super::workload::{START_NS, one_each};
     use super::*;
 
     #[test]
     fn every_entity_is_found_and_counted_on_its_own() {
         let events: Vec<_> = one_each(20_000, START_NS).collect();
-        let mut table = BareTable::of(events.iter().copied(), &PartitionKey::new(KEY));
+        let mut table = BareTable::of(events.iter().copied());
         let before = table.counts();
         table.increment(&events);
         table.increment(&events[..5_000]);

@@ -89,7 +89,7 @@ pub(super) const APPLY_VS_COUNTER: Criterion = Criterion::at_most("apply_vs_coun
     .of("ledger apply, many entities, uniform", "bare counter in the same kind of table");
 /// What decay and windows add to the way there.
 pub(super) const APPLY_VS_TOUCH: Criterion = Criterion::at_most("apply_vs_touch", COST, 2.0)
-    .of("ledger apply, many entities, uniform", "reading the same two cache lines");
+    .of("ledger apply, many entities, uniform", "reading the same cache lines");
 /// The whole way in.
 pub(super) const RECORD_END_TO_END: Criterion =
     Criterion::at_least("record_end_to_end", APPLY, 3.0)

@@ -1,8 +1,8 @@
 //! The way of events into the ledger, one by one or a batch at a time.
 //!
 //! ```text
-//! event i+32: ask for the slot,     event i+16: find it,      event i: apply
-//!             work out its gains                ask for the counts
+//! event i+48: ask for the index,  i+32: ask for the slot,  i+16: find it,           i: apply
+//!             work out its gains                                ask for the counts
 //! ```
 //!
 //! Promises: a batch leaves the same bits as its events one by one. What is known ahead is a hint:
@@ -12,7 +12,7 @@
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
 use super::SignalLedger;
-use super::table::{Slot as _, Table};
+use super::table::{Home, Slot as _, Table};
 use super::top::TopKey;
 use crate::limits::HALF_LIVES_MAX;
 use crate::signal::buckets::{BucketRef, Heads};
@@ -20,7 +20,7 @@ use crate::signal::exp2::growth_lanes;
 use crate::signal::half_life::HalfLife;
 use crate::signal::hot::HotSignalState;
 use crate::wide::{self, Kernel};
-use crate::{PartitionKey, RoutedEvent, SignalId};
+use crate::{RoutedEvent, SignalId};
 use std::cmp::Reverse;
 
 /// Events that take each step of the way together: as many as a core keeps cache misses in flight.
@@ -32,6 +32,7 @@ type Group = [RoutedEvent; GROUP];
 /// What is known of the events of a group before their turn.
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
+    homes: [Home; GROUP],
     hints: [Hint; GROUP],
     /// What they add to each sum, if the front is where it was after so many moves.
     gains: [[f64; GROUP]; HALF_LIVES_MAX],
@@ -61,6 +62,7 @@ impl Growths {
 
 impl Ahead {
     const NOTHING: Self = Self {
+        homes: [Home::NOWHERE; GROUP],
         hints: [Hint { slot: 0, heads: Heads::NONE }; GROUP],
         gains: [[0.0; GROUP]; HALF_LIVES_MAX],
         front_moves: u64::MAX,
@@ -103,15 +105,20 @@ impl SignalLedger {
     #[inline(always)]
     fn apply_groups(&mut self, groups: &[Group]) {
         let mut growths = [Growths::NONE; HALF_LIVES_MAX];
-        let mut aheads = [Ahead::NOTHING; 3];
-        let [mut here, mut found, mut begun] = aheads.each_mut();
-        let (mut beginning, mut finding) = (groups.iter(), groups.iter());
-        self.begin(beginning.next(), found, &mut growths);
-        self.begin(beginning.next(), begun, &mut growths);
+        let mut aheads = [Ahead::NOTHING; 4];
+        let [mut here, mut found, mut asked, mut begun] = aheads.each_mut();
+        let mut steps = [groups.iter(), groups.iter(), groups.iter()];
+        let [beginning, asking, finding] = steps.each_mut();
+        for ahead in [&mut *found, &mut *asked, &mut *begun] {
+            self.begin(beginning.next(), ahead, &mut growths);
+        }
+        self.ask(asking.next(), found);
+        self.ask(asking.next(), asked);
         self.seek(finding.next(), found);
         for group in groups {
-            (here, found, begun) = (found, begun, here);
+            (here, found, asked, begun) = (found, asked, begun, here);
             self.begin(beginning.next(), begun, &mut growths);
+            self.ask(asking.next(), asked);
             self.seek(finding.next(), found);
             for (at, event) in (0..GROUP).zip(group) {
                 let gains = std::array::from_fn(|k| here.gains[k][at]);
@@ -121,7 +128,7 @@ impl SignalLedger {
         }
     }
 
-    /// Asks for the slots of a group and works out what depends on its events alone.
+    /// Asks for the index of a group and works out what depends on its events alone.
     #[inline(always)]
     fn begin(
         &self,
@@ -131,14 +138,13 @@ impl SignalLedger {
     ) {
         let Some(group) = group else { return };
         // All in a row: a core has as many under way at a time as stand close together.
-        let slots = group.each_ref().map(|event| {
-            let slot = self.states.start(event.hash, event.signal);
-            self.states.fetch(slot);
-            slot
-        });
+        for (event, home) in group.iter().zip(&mut ahead.homes) {
+            *home = self.states.home(event.hash, event.signal);
+            self.states.fetch_home(*home);
+        }
         for (at, event) in (0..GROUP).zip(group) {
             let &RoutedEvent { time, weight, signal, .. } = event;
-            ahead.hints[at] = Hint { slot: slots[at], heads: Heads::of(time) };
+            ahead.hints[at].heads = Heads::of(time);
             let front = &self.fronts[signal.index()];
             let of_each = front.growth(time).into_iter().zip(front.weights(weight));
             for (growths, (growth, weight)) in growths.iter_mut().zip(of_each) {
@@ -153,13 +159,27 @@ impl SignalLedger {
         ahead.front_moves = self.front_moves;
     }
 
+    /// Asks for the slots of a group.
+    #[inline(always)]
+    fn ask(&self, group: Option<&Group>, ahead: &mut Ahead) {
+        if group.is_none() {
+            return;
+        }
+        for (&home, hint) in ahead.homes.iter().zip(&mut ahead.hints) {
+            hint.slot = self.states.likely(home);
+            self.states.fetch(hint.slot);
+        }
+    }
+
     /// Finds the slots of a group and asks for the counts.
     #[inline(always)]
     fn seek(&self, group: Option<&Group>, ahead: &mut Ahead) {
         let Some(group) = group else { return };
         let mut places = [BucketRef::NONE; GROUP];
-        for ((event, hint), place) in group.iter().zip(&mut ahead.hints).zip(&mut places) {
-            if let Some((slot, state)) = self.states.seek(hint.slot, event.entity, event.signal) {
+        let ways = ahead.homes.iter().zip(&mut ahead.hints);
+        for ((event, (&home, hint)), place) in group.iter().zip(ways).zip(&mut places) {
+            let way = (home, hint.slot);
+            if let Some((slot, state)) = self.states.seek(way, event.entity, event.signal) {
                 hint.slot = slot;
                 *place = state.buckets();
             }
@@ -173,7 +193,7 @@ impl SignalLedger {
     /// Takes one event in.
     #[inline]
     pub(super) fn apply_one(&mut self, event: &RoutedEvent) {
-        let slot = self.states.start(event.hash, event.signal);
+        let slot = self.states.likely(self.states.home(event.hash, event.signal));
         self.apply(event, Hint { slot, heads: Heads::of(event.time) }, None);
     }
 
@@ -188,7 +208,7 @@ impl SignalLedger {
         let &RoutedEvent { entity, time, signal, .. } = event;
         let (state, slot) = match self.states.at_mut(slot) {
             Some(state) if state.is(entity, signal) => (state, slot),
-            _ => Self::find_or_take(&mut self.states, &self.key, event),
+            _ => Self::find_or_take(&mut self.states, event),
         };
         let last = state.last_update();
         if !self.buckets.record(state.buckets_mut(), Heads::of(last), heads) {
@@ -210,10 +230,9 @@ impl SignalLedger {
     #[inline(never)]
     pub(super) fn find_or_take<'a>(
         states: &'a mut Table<HotSignalState>,
-        key: &PartitionKey,
         event: &RoutedEvent,
     ) -> (&'a mut HotSignalState, usize) {
-        let slot = states.entry(event, |entity| key.hash(entity));
+        let slot = states.entry(event);
         (states.at_mut(slot).expect("it was just entered"), slot)
     }
 

@@ -3,7 +3,7 @@
 //! Promises: exact; ties go to the smaller id.
 
 use super::SignalLedger;
-use super::table::Probe;
+use super::table::Home;
 use crate::limits::TOP_K_MAX;
 use crate::request::Rows;
 use crate::{EntityHash, Ranked, SignalId, Timestamp, TopEntry};
@@ -70,10 +70,17 @@ impl SignalLedger {
             let mut hashes = [EntityHash(0); GROUP];
             let hashes = &mut hashes[..candidates.len()];
             self.key.hash_all(candidates, hashes);
-            let probes = hashes.iter().map(|&hash| self.states.probe(hash, signal));
-            probes.clone().for_each(Probe::fetch);
-            for (&entity, probe) in candidates.iter().zip(probes) {
-                let Some(state) = probe.find(entity, signal) else { continue };
+            let mut ways = [(Home::NOWHERE, 0); GROUP];
+            for (way, &hash) in ways.iter_mut().zip(&*hashes) {
+                way.0 = self.states.home(hash, signal);
+                self.states.fetch_home(way.0);
+            }
+            for (home, slot) in &mut ways[..candidates.len()] {
+                *slot = self.states.likely(*home);
+                self.states.fetch(*slot);
+            }
+            for (&entity, way) in candidates.iter().zip(ways) {
+                let Some((_, state)) = self.states.seek(way, entity, signal) else { continue };
                 let rank = state.rank(k, half_life);
                 // Not a candidate whose sum has sunk to zero: an event of weight zero, long after
                 // the others, can do that.

@@ -7,12 +7,9 @@
 //! Promises: a walk from beginning to end writes out every pair that was dirty when it began,
 //! whatever is applied between its steps; a step is bounded, however large a partition is. A ledger
 //! put back answers to the bit as the one that was written out, then and after the same events.
-//! Why a table that grows does not hide a pair: only growing moves pairs, to a new segment at the
-//! end or within their own, and a walk that finds its segment grown begins it again; what it has
-//! written is clean by then and costs a look.
+//! Why a table that grows does not hide a pair: no slot moves, and new ones come behind all others.
 
 use super::SignalLedger;
-use super::table::Table;
 use crate::checkpoint::{Chunk, Key, PairRecord, RecordDigest, RecordFault};
 use crate::limits::{WALK_RECORDS_MAX, WALK_SLOTS_MAX};
 use crate::signal::hot::HotSignalState;
@@ -23,8 +20,6 @@ use ebbtide_wal::Lsn;
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
     slot: usize,
-    /// The segment of the last step, by its number of growths.
-    growths: u32,
     finished: bool,
     records_max: usize,
     slots_max: usize,
@@ -38,21 +33,7 @@ impl Walk {
     }
 
     pub(crate) fn in_steps_of(records_max: usize, slots_max: usize) -> Self {
-        Self { slot: 0, growths: 0, finished: false, records_max, slots_max }
-    }
-
-    /// The next slot of a table, from the beginning of its segment if that has grown since the last
-    /// step; `None` behind the last.
-    fn next_slot(&mut self, states: &Table<HotSignalState>) -> Option<usize> {
-        if self.slot == states.slots() {
-            return None;
-        }
-        let (first, growths) = states.segment_of(self.slot);
-        if self.growths != growths {
-            (self.slot, self.growths) = (first, growths);
-        }
-        self.slot += 1;
-        Some(self.slot - 1)
+        Self { slot: 0, finished: false, records_max, slots_max }
     }
 }
 
@@ -84,7 +65,9 @@ impl Materializer for SignalLedger {
         }
         let (mut chunk, mut record) = (Chunk::new(lsn), PairRecord::blank());
         let mut looks = 0;
-        while let Some(slot) = walk.next_slot(&self.states) {
+        while walk.slot < self.states.len() {
+            let slot = walk.slot;
+            walk.slot += 1;
             if self.states.at(slot).is_some_and(HotSignalState::is_dirty) {
                 self.write_out(slot, numbers, (&mut chunk, &mut record));
             }
@@ -107,7 +90,7 @@ impl Materializer for SignalLedger {
         }
         let time = Timestamp(record.last_update);
         let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
-        let (state, slot) = Self::find_or_take(&mut self.states, &self.key, &place);
+        let (state, slot) = Self::find_or_take(&mut self.states, &place);
         assert!(state.all_time() == 0, "a pair is restored once, and before its events");
         state.restore(record.sums, record.all_time);
         if record.saturated {
@@ -130,7 +113,7 @@ impl SignalLedger {
 
     /// Asks for the memory in which a pair will be restored.
     pub(crate) fn fetch(&self, hash: EntityHash, signal: SignalId) {
-        self.states.fetch(self.states.start(hash, signal));
+        self.states.fetch_home(self.states.home(hash, signal));
     }
 
     /// Puts the record of a slot's pair in the chunk, and its digest in the slot. What is in

@@ -14,6 +14,7 @@ mod apply;
 mod best;
 mod checkpoint;
 mod front;
+mod index;
 mod read;
 pub mod table;
 mod top;

@@ -1,7 +1,8 @@
 //! One pair read, or many entities at once: a matrix of features.
 //!
 //! ```text
-//! entity i+32: ask for the slot     i+16: find it, ask for the counts     i: evaluate
+//! entity i+48: ask for the index    i+32: ask for the slot    i+16: find it,           i: evaluate
+//!                                                                  ask for the counts
 //! ```
 //!
 //! Promises: the same bits as one read after the other. What depends on the instant alone, the
@@ -10,7 +11,7 @@
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
 use super::SignalLedger;
-use super::table::Probe;
+use super::table::Home;
 use crate::limits::HALF_LIVES_MAX;
 use crate::signal::buckets::{Block, Heads, Mask, Seen};
 use crate::signal::half_life::{Decay, HalfLife};
@@ -26,6 +27,8 @@ const GROUP: usize = 16;
 
 /// An entity with its hash.
 type Asked = (EntityHash, EntityId);
+/// The way to each pair of a group: where its search begins, and its slot, most likely.
+type Ways = [(Home, usize); GROUP];
 
 impl SignalLedger {
     /// Everything known of a pair as of `now`; `None` if it never had an event.
@@ -138,7 +141,7 @@ impl Kernel for ReadPair<'_> {
     #[inline(always)]
     fn run(self) -> Self::Answer {
         let Self { ledger, asked: (hash, entity), signal, now } = self;
-        let state = ledger.states.probe(hash, signal).find(entity, signal)?;
+        let state = ledger.states.find(hash, entity, signal)?;
         let view = View::of(ledger, signal, now);
         Some(view.reading(&view.pair(state)))
     }
@@ -186,27 +189,41 @@ impl<'a> View<'a> {
     ) {
         let nobody = HotSignalState::new(EntityId(0), self.signal, self.now);
         let nobody = Pair { state: &nobody, block: Block::EMPTY, heads: self.heads };
-        let mut probes = [Probe::NOWHERE; GROUP];
+        let mut ways = [[(Home::NOWHERE, 0); GROUP]; 2];
+        let [mut asked, mut begun] = ways.each_mut();
         let mut groups = [Group { pairs: [nobody; GROUP], count: 0 }; 2];
         let [mut here, mut found] = groups.each_mut();
-        let (mut beginning, mut finding) = (entities.chunks(GROUP), entities.chunks(GROUP));
-        self.begin(beginning.next(), &mut probes);
-        self.find((finding.next(), nobody), &probes, found);
-        self.begin(beginning.next(), &mut probes);
+        let mut steps = [entities.chunks(GROUP), entities.chunks(GROUP), entities.chunks(GROUP)];
+        let [beginning, asking, finding] = steps.each_mut();
+        self.begin(beginning.next(), asked);
+        self.begin(beginning.next(), begun);
+        self.ask(asking.next(), asked);
+        self.find((finding.next(), nobody), asked, found);
+        self.ask(asking.next(), begun);
         for rows in rows {
-            (here, found) = (found, here);
-            self.find((finding.next(), nobody), &probes, found);
-            self.begin(beginning.next(), &mut probes);
+            (here, found, asked, begun) = (found, here, begun, asked);
+            self.begin(beginning.next(), begun);
+            self.find((finding.next(), nobody), asked, found);
+            self.ask(asking.next(), begun);
             self.evaluate(here, columns, rows, (first, width));
+        }
+    }
+
+    /// Asks for the index of a group.
+    #[inline(always)]
+    fn begin(&self, group: Option<&[Asked]>, ways: &mut Ways) {
+        for (&(hash, _), way) in group.unwrap_or_default().iter().zip(ways) {
+            way.0 = self.ledger.states.home(hash, self.signal);
+            self.ledger.states.fetch_home(way.0);
         }
     }
 
     /// Asks for the slots of a group.
     #[inline(always)]
-    fn begin(&self, group: Option<&[Asked]>, probes: &mut [Probe<'a, HotSignalState>; GROUP]) {
-        for (&(hash, _), probe) in group.unwrap_or_default().iter().zip(probes) {
-            *probe = self.ledger.states.probe(hash, self.signal);
-            probe.fetch();
+    fn ask(&self, group: Option<&[Asked]>, ways: &mut Ways) {
+        for (_, (home, slot)) in group.unwrap_or_default().iter().zip(ways) {
+            *slot = self.ledger.states.likely(*home);
+            self.ledger.states.fetch(*slot);
         }
     }
 
@@ -216,16 +233,16 @@ impl<'a> View<'a> {
     fn find<'g>(
         &self,
         (group, nobody): (Option<&[Asked]>, Pair<'g>),
-        probes: &[Probe<'a, HotSignalState>; GROUP],
+        ways: &Ways,
         found: &mut Group<'g>,
     ) where
         'a: 'g,
     {
         let group = group.unwrap_or_default();
         found.count = group.len();
-        for ((&(_, entity), probe), pair) in group.iter().zip(probes).zip(&mut found.pairs) {
-            *pair = match probe.find(entity, self.signal) {
-                Some(state) => self.pair(state),
+        for ((&(_, entity), &way), pair) in group.iter().zip(ways).zip(&mut found.pairs) {
+            *pair = match self.ledger.states.seek(way, entity, self.signal) {
+                Some((_, state)) => self.pair(state),
                 None => nobody,
             };
             pair.block.fetch();

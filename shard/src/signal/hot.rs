@@ -8,7 +8,7 @@
 //! Invariants: `sums[k]` is `Σ wᵢ·2^((tᵢ−L)/T)` for half-life `k` of the signal type, with `L` the
 //! landmark of `last_update` (derived, never stored); it is finite and not negative. `last_update`
 //! never goes back. `saved` is the digest of the pair's record in the checkpoint, zero before the
-//! first; a state that changed since is dirty. A line of zeros is a free slot.
+//! first; a state that changed since is dirty.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
@@ -45,35 +45,26 @@ const _: () = {
     assert!(std::mem::offset_of!(HotSignalState, flags) == 61);
 };
 
-const OCCUPIED: u8 = 1;
-const SATURATED: u8 = 2;
+const SATURATED: u8 = 1;
 /// The first of [`HALF_LIVES_MAX`] flags: the pair is a candidate of that half-life's top list.
-const RANKED_SHIFT: u32 = 2;
-const DIRTY: u8 = 1 << 5;
+const RANKED_SHIFT: u32 = 1;
+const DIRTY: u8 = 1 << 4;
 const _: () = assert!(1 << (RANKED_SHIFT as usize + HALF_LIVES_MAX) <= DIRTY as usize);
 
 impl HotSignalState {
-    const NOBODY: Self = Self {
-        entity: 0,
-        last_update: 0,
-        sums: [0.0; HALF_LIVES_MAX],
-        all_time: 0,
-        saved: 0,
-        buckets: BucketRef::NONE,
-        signal: 0,
-        flags: 0,
-        padding: [0; 2],
-    };
-
     /// The state of a pair whose first event is at `time`; the event itself is not yet in it.
     #[must_use]
     pub const fn new(entity: EntityId, signal: SignalId, time: Timestamp) -> Self {
         Self {
             entity: entity.0,
             last_update: time.0,
+            sums: [0.0; HALF_LIVES_MAX],
+            all_time: 0,
+            saved: 0,
+            buckets: BucketRef::NONE,
             signal: signal.0,
-            flags: OCCUPIED,
-            ..Self::NOBODY
+            flags: 0,
+            padding: [0; 2],
         }
     }
 
@@ -254,24 +245,13 @@ impl HotSignalState {
 }
 
 impl Slot for HotSignalState {
-    const FREE: Self = Self::NOBODY;
-
     fn of(event: &RoutedEvent) -> Self {
         Self::new(event.entity, event.signal, event.time)
     }
 
-    fn owner(&self) -> (EntityId, SignalId) {
-        (self.entity(), self.signal())
-    }
-
     #[inline(always)]
     fn is(&self, entity: EntityId, signal: SignalId) -> bool {
-        self.entity == entity.0 && self.signal == signal.0 && !self.is_free()
-    }
-
-    #[inline]
-    fn is_free(&self) -> bool {
-        self.flags & OCCUPIED == 0
+        self.entity == entity.0 && self.signal == signal.0
     }
 }
 

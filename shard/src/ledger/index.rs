@@ -1,0 +1,335 @@
+//! The index of a table: where the slot of each pair is, by a mark of 32 bits of its hash.
+//!
+//! ```text
+//! mark ─low bits─▶ directory ─▶ segment ─┐
+//!   └──────────high bits──────▶ group ───┴▶ one cache line: 8 marks, 8 slots
+//! ```
+//!
+//! Promises: the slot of a pair is found in one cache line of the index, seldom two; growing moves
+//! the entries of one segment, at most [`SEGMENT_ENTRIES`], and looks at no slot. Invariants: the
+//! entries of a group are taken from the first on; no group between the one that a mark names and
+//! the one it is in has a free entry; nothing is ever removed; at most three quarters of a
+//! segment's entries are taken, seven eighths of a small index's, all of a single group's; all
+//! entries of the directory that end alike in a segment's `depth` bits name it.
+//! Source: Fagin, Nievergelt, Pippenger, Strong, *Extendible hashing*, TODS 1979.
+
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
+use crate::blocks::Blocks;
+use crate::limits::{
+    DIRECTORY_BITS_MAX, GROUP_ENTRIES, SEGMENT_ENTRIES, SEGMENT_GROUP_BITS, SEGMENT_GROUPS,
+    SMALL_INDEX_BITS,
+};
+use crate::prefetch::prefetch;
+use crate::{EntityHash, SignalId};
+
+/// Entries that go into one segment on the average of many of which none has to split: it would at
+/// three quarters, and hashes are not spread quite evenly.
+const ENTRIES_RESERVED: usize = SEGMENT_ENTRIES / 16 * 11;
+
+/// Slots by mark.
+#[derive(Debug)]
+pub(super) struct Index {
+    groups: Blocks<Group>,
+    /// Groups of a segment, as a power of two: of the only one, until that is of full size.
+    group_bits: u32,
+    /// Which segment holds the marks that end in a number of bits. Its length is a power of two.
+    directory: Box<[u32]>,
+    segments: Vec<Segment>,
+    /// Entries on the move, empty in between.
+    moving: Vec<(u32, u32)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    taken: usize,
+    /// Bits that the marks in it have in common.
+    depth: u32,
+}
+
+/// Entries that are looked at all at once.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Group {
+    marks: [u32; GROUP_ENTRIES],
+    /// [`NO_SLOT`] in a free entry.
+    slots: [u32; GROUP_ENTRIES],
+}
+
+const NO_SLOT: u32 = u32::MAX;
+const _: () = assert!(size_of::<Group>() == crate::limits::CACHE_LINE_BYTES);
+
+/// Where the search for a pair begins, and for which mark.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    group: usize,
+    mark: u32,
+}
+
+impl Home {
+    /// Of no pair.
+    pub const NOWHERE: Self = Self { group: 0, mark: 0 };
+}
+
+impl Group {
+    const FREE: Self = Self { marks: [0; GROUP_ENTRIES], slots: [NO_SLOT; GROUP_ENTRIES] };
+
+    /// The slot of the one entry with this mark; if there are none or several, any number.
+    #[inline(always)]
+    fn likely(&self, mark: u32) -> u32 {
+        let mut slot = 0;
+        // Without a branch, and all side by side.
+        for (here, of_entry) in self.marks.iter().zip(&self.slots) {
+            slot |= of_entry & u32::from(*here == mark).wrapping_neg();
+        }
+        slot
+    }
+
+    /// Its entries.
+    fn entries(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.marks.into_iter().zip(self.slots).take_while(|&(_, slot)| slot != NO_SLOT)
+    }
+
+    /// Takes the next entry; says `false` if there is none.
+    fn push(&mut self, (mark, slot): (u32, u32)) -> bool {
+        let free = self.slots.iter().position(|&slot| slot == NO_SLOT);
+        if let Some(place) = free {
+            (self.marks[place], self.slots[place]) = (mark, slot);
+        }
+        free.is_some()
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let mut groups = Blocks::default();
+        groups.extend(1, Group::FREE);
+        let segments = vec![Segment { taken: 0, depth: 0 }];
+        Self { groups, group_bits: 0, directory: [0].into(), segments, moving: Vec::new() }
+    }
+}
+
+impl Index {
+    /// Where the search for a pair begins, as long as the index does not grow.
+    #[inline(always)]
+    pub(super) fn home(&self, hash: EntityHash, signal: SignalId) -> Home {
+        self.home_of(hash.mark(signal))
+    }
+
+    #[inline(always)]
+    fn home_of(&self, mark: u32) -> Home {
+        let segment = self.directory[mark as usize & (self.directory.len() - 1)] as usize;
+        let group = (u64::from(mark) << self.group_bits >> u32::BITS) as usize;
+        Home { group: segment << self.group_bits | group, mark }
+    }
+
+    /// Asks for the cache line of a home.
+    #[inline(always)]
+    pub(super) fn fetch(&self, home: Home) {
+        if let Some(group) = self.groups.get(home.group) {
+            prefetch(group);
+        }
+    }
+
+    /// The slot of the pair of a home, most likely, if it was ever entered; if not, any number.
+    #[inline(always)]
+    pub(super) fn likely(&self, home: Home) -> usize {
+        self.groups.get(home.group).map_or(0, |group| group.likely(home.mark) as usize)
+    }
+
+    /// The slots of all pairs that have the mark of a home: the one of its pair is among them.
+    pub(super) fn candidates(&self, home: Home) -> impl Iterator<Item = usize> {
+        let mut is_last = false;
+        let groups = self.groups_from(home).map(|group| &self.groups.run(group, 1)[0]);
+        let groups = groups.take_while(move |group| {
+            !std::mem::replace(&mut is_last, group.slots[GROUP_ENTRIES - 1] == NO_SLOT)
+        });
+        let entries = groups.flat_map(Group::entries);
+        entries.filter(move |entry| entry.0 == home.mark).map(|entry| entry.1 as usize)
+    }
+
+    /// Enters a pair that is not entered yet.
+    ///
+    /// # Panics
+    ///
+    /// If there are more pairs than the largest directory can spread.
+    pub(super) fn insert(&mut self, hash: EntityHash, signal: SignalId, slot: usize) {
+        let slot = u32::try_from(slot).expect("a shard holds at most 2^29 pairs");
+        let mark = hash.mark(signal);
+        loop {
+            let segment = self.home_of(mark).group >> self.group_bits;
+            if self.segments[segment].taken < self.most_taken() {
+                return self.put((mark, slot));
+            }
+            self.make_room(segment, mark);
+        }
+    }
+
+    /// Makes an empty index as large as it will be with so many pairs.
+    pub(super) fn reserve(&mut self, pairs: usize) {
+        let segments = pairs.div_ceil(ENTRIES_RESERVED).next_power_of_two();
+        let depth = segments.ilog2();
+        let is_empty = self.segments.iter().all(|segment| segment.taken == 0);
+        if !is_empty || segments == 1 || depth > DIRECTORY_BITS_MAX {
+            return;
+        }
+        while self.group_bits < SEGMENT_GROUP_BITS {
+            self.double();
+        }
+        (1..segments).for_each(|_| self.groups.extend(SEGMENT_GROUPS, Group::FREE));
+        self.segments = vec![Segment { taken: 0, depth }; segments];
+        self.directory = (0..).take(segments).collect();
+    }
+
+    /// Bytes allocated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.groups.memory_bytes()
+            + size_of_val(&*self.directory)
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.moving.capacity() * size_of::<(u32, u32)>()
+    }
+
+    /// Entries of a segment that may be taken.
+    fn most_taken(&self) -> usize {
+        let entries = GROUP_ENTRIES << self.group_bits;
+        match self.group_bits {
+            0 => entries,
+            // Few enough to search long in: they stay in the nearest caches.
+            1..=SMALL_INDEX_BITS => entries / 8 * 7,
+            _ => entries / 4 * 3,
+        }
+    }
+
+    /// The groups of a segment, from a home on.
+    fn groups_from(&self, home: Home) -> impl Iterator<Item = usize> + use<> {
+        let (group, mask) = (home.group, (1 << self.group_bits) - 1);
+        (0..=mask).map(move |ahead| group & !mask | (group + ahead) & mask)
+    }
+
+    /// Takes an entry of a segment that has one.
+    fn put(&mut self, entry: (u32, u32)) {
+        let home = self.home_of(entry.0);
+        self.segments[home.group >> self.group_bits].taken += 1;
+        let mut groups = self.groups_from(home);
+        let took = groups.any(|group| self.groups.run_mut(group, 1)[0].push(entry));
+        assert!(took, "a segment has a free entry as long as it is not all taken");
+    }
+
+    /// Makes a segment, that of `mark`, half as full: the only one of a small index twice as large,
+    /// any other two of it.
+    #[cold]
+    fn make_room(&mut self, segment: usize, mark: u32) {
+        let mut moving = std::mem::take(&mut self.moving);
+        let groups = self.groups.run_mut(segment << self.group_bits, 1 << self.group_bits);
+        moving.extend(groups.iter().flat_map(Group::entries));
+        groups.fill(Group::FREE);
+        self.segments[segment].taken = 0;
+        if self.group_bits < SEGMENT_GROUP_BITS {
+            self.double();
+        } else {
+            self.split(segment, mark);
+        }
+        moving.drain(..).for_each(|entry| self.put(entry));
+        // A small index keeps none of it: its next growth is far.
+        self.moving = if self.group_bits < SEGMENT_GROUP_BITS { Vec::new() } else { moving };
+    }
+
+    /// Makes the only segment, which is empty, twice as large.
+    fn double(&mut self) {
+        self.groups.extend(1 << self.group_bits, Group::FREE);
+        self.group_bits += 1;
+    }
+
+    /// Gives the upper half of a segment's marks, in the order of their next bit, to a new one.
+    fn split(&mut self, segment: usize, mark: u32) {
+        let depth = self.segments[segment].depth;
+        assert!(depth < DIRECTORY_BITS_MAX, "a shard holds at most 2^29 pairs");
+        if 1 << depth == self.directory.len() {
+            self.directory = self.directory.repeat(2).into();
+        }
+        let new = self.segments.len();
+        self.segments[segment].depth += 1;
+        self.segments.push(Segment { taken: 0, depth: depth + 1 });
+        self.groups.extend(SEGMENT_GROUPS, Group::FREE);
+        let new = u32::try_from(new).expect("a directory of 2^20 entries names them all");
+        let upper_half = mark as usize & ((1 << depth) - 1) | 1 << depth;
+        self.directory.iter_mut().skip(upper_half).step_by(2 << depth).for_each(|at| *at = new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_names_each_segment_where_its_bits_say() {
+        let mut index = Index::default();
+        for slot in 0..50_000u32 {
+            index.insert(EntityHash(slot.wrapping_mul(0x9E37_79B9)), SignalId(0), slot as usize);
+        }
+        let Index { directory, segments, .. } = &index;
+        assert!(directory.len() >= segments.len() && segments.len() > 8);
+        for (named, segment) in segments.iter().enumerate() {
+            let entries: Vec<usize> =
+                (0..directory.len()).filter(|&at| directory[at] as usize == named).collect();
+            assert_eq!(entries.len(), directory.len() >> segment.depth);
+            let low = entries[0] & ((1 << segment.depth) - 1);
+            assert!(entries.iter().all(|at| at & ((1 << segment.depth) - 1) == low));
+        }
+        let taken: usize = segments.iter().map(|segment| segment.taken).sum();
+        assert_eq!(taken, 50_000);
+    }
+
+    #[test]
+    fn pairs_of_one_mark_are_all_candidates() {
+        let mut index = Index::default();
+        let (one, other) = (EntityHash(7), EntityHash(8));
+        (0..300).for_each(|slot| index.insert(one, SignalId(2), slot));
+        (300..400).for_each(|slot| index.insert(other, SignalId(2), slot));
+        let mut of_one: Vec<_> = index.candidates(index.home(one, SignalId(2))).collect();
+        of_one.sort_unstable();
+        assert_eq!(of_one, (0..300).collect::<Vec<_>>());
+        assert_eq!(index.candidates(index.home(other, SignalId(2))).count(), 100);
+        assert_eq!(index.candidates(index.home(one, SignalId(3))).count(), 0);
+    }
+
+    #[test]
+    fn a_pair_alone_with_its_mark_is_found_at_once() {
+        let mut index = Index::default();
+        let hash = |slot: u32| EntityHash(slot.wrapping_mul(0x9E37_79B9));
+        (0..20_000).for_each(|slot| index.insert(hash(slot), SignalId(0), slot as usize));
+        let is_likely =
+            |slot: &u32| index.likely(index.home(hash(*slot), SignalId(0))) == *slot as usize;
+        let at_once = (0..20_000).filter(is_likely).count();
+        assert!(at_once > 19_000, "{at_once}");
+    }
+
+    #[test]
+    #[should_panic(expected = "a shard holds at most")]
+    fn more_pairs_of_one_mark_than_a_segment_holds_are_too_many() {
+        let mut index = Index::default();
+        (0..SEGMENT_ENTRIES).for_each(|slot| index.insert(EntityHash(5), SignalId(0), slot));
+    }
+
+    #[test]
+    fn an_index_that_was_reserved_is_the_one_it_would_have_become() {
+        for pairs in [1, 3000, 20_000, 50_000] {
+            let (mut grown, mut reserved) = (Index::default(), Index::default());
+            reserved.reserve(pairs as usize);
+            let groups = reserved.groups.len();
+            let hash = |slot: u32| EntityHash(slot.wrapping_mul(0x9E37_79B9));
+            for slot in 0..pairs {
+                grown.insert(hash(slot), SignalId(0), slot as usize);
+                reserved.insert(hash(slot), SignalId(0), slot as usize);
+            }
+            for slot in 0..pairs {
+                let home = reserved.home(hash(slot), SignalId(0));
+                assert!(reserved.candidates(home).any(|found| found == slot as usize));
+            }
+            if pairs > 3000 {
+                assert_eq!(reserved.groups.len(), groups, "it never grew");
+                assert!(groups <= 2 * grown.groups.len());
+            }
+        }
+    }
+}
