@@ -244,8 +244,8 @@ impl EntityHash {
         (self.0 >> (32 - PARTITION_BITS)) as usize
     }
 
-    /// 32 bits by which `signal` of this entity is found. Hashes that end alike are spread as well
-    /// as any.
+    /// 32 bits by which `signal` of this entity is found. Hashes that begin or end alike are spread
+    /// as well as any.
     #[must_use]
     #[inline]
     pub(crate) const fn mark(self, signal: SignalId) -> u32 {
@@ -279,11 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn hashes_that_end_alike_are_spread_evenly() {
-        for ending in [0, 5, 4095] {
+    fn hashes_that_begin_or_end_alike_are_spread_evenly() {
+        for alike in [0, 5, 1023, 4095] {
             let (mut high, mut low) = ([0; 64], [0; 64]);
             for hash in 0..6400u32 {
-                let mark = EntityHash(hash << 12 | ending).mark(SignalId(3)) as usize;
+                // All of one shard of many begin alike.
+                let hash = if alike == 1023 { alike << 22 | hash } else { hash << 12 | alike };
+                let mark = EntityHash(hash).mark(SignalId(3)) as usize;
                 high[mark >> 26] += 1;
                 low[mark % 64] += 1;
             }

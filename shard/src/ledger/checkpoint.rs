@@ -7,7 +7,8 @@
 //! Promises: a walk from beginning to end writes out every pair that was dirty when it began,
 //! whatever is applied between its steps; a step is bounded, however large a partition is. A ledger
 //! put back answers to the bit as the one that was written out, then and after the same events.
-//! Why a table that grows does not hide a pair: no slot moves, and new ones come behind all others.
+//! Why a table that grows does not hide a pair, and does not keep a walk from its end: no slot
+//! moves, and new ones come behind all others, where it does not go.
 
 use super::SignalLedger;
 use crate::checkpoint::{Chunk, Key, PairRecord, RecordDigest, RecordFault};
@@ -20,6 +21,8 @@ use ebbtide_wal::Lsn;
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
     slot: usize,
+    /// Behind the last pair that there was when it began; not known before its first step.
+    end: Option<usize>,
     finished: bool,
     records_max: usize,
     slots_max: usize,
@@ -33,7 +36,7 @@ impl Walk {
     }
 
     pub(crate) fn in_steps_of(records_max: usize, slots_max: usize) -> Self {
-        Self { slot: 0, finished: false, records_max, slots_max }
+        Self { slot: 0, end: None, finished: false, records_max, slots_max }
     }
 }
 
@@ -65,7 +68,8 @@ impl Materializer for SignalLedger {
         }
         let (mut chunk, mut record) = (Chunk::new(lsn), PairRecord::blank());
         let mut looks = 0;
-        while walk.slot < self.states.len() {
+        let end = *walk.end.get_or_insert(self.states.len());
+        while walk.slot < end {
             let slot = walk.slot;
             walk.slot += 1;
             if self.states.at(slot).is_some_and(HotSignalState::is_dirty) {

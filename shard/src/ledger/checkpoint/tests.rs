@@ -199,6 +199,19 @@ fn every_pair_dirty_at_the_beginning_is_written_out_whatever_grows_meanwhile() {
 }
 
 #[test]
+fn a_walk_ends_however_many_pairs_come_meanwhile() {
+    let mut ledger = ledger(0..PARTITIONS);
+    (0..100).for_each(|entity| ledger.on_event(&event(entity, 1, 5, 1.0)));
+    let (mut stored, mut new) = (Stored::new(), 100..);
+    write_out(&mut ledger, &mut stored, |ledger| {
+        // As many as a step writes out.
+        new.by_ref().take(7).for_each(|entity| ledger.on_event(&event(entity, 1, 6, 1.0)));
+        assert!(new.start < 1000, "the walk goes on after what comes meanwhile");
+    });
+    assert_eq!(stored.len(), 100);
+}
+
+#[test]
 fn a_walk_writes_what_has_changed_and_nothing_else() {
     let mut ledger = ledger(0..PARTITIONS);
     for entity in 0..2000 {
