@@ -233,12 +233,12 @@ mod tests {
     #[test]
     fn the_next_chunk_has_its_memory_before_it_is_used() {
         let mut blocks = Blocks::<[u64; 8]>::default();
-        let half = Blocks::<[u64; 8]>::CHUNK_BLOCKS / 2;
-        blocks.extend(half, [1; 8]);
-        blocks.extend(half, [2; 8]);
+        let chunk = Blocks::<[u64; 8]>::CHUNK_BLOCKS;
+        // At once, so that it cannot be ready.
+        blocks.extend(chunk, [1; 8]);
         blocks.extend(1, [3; 8]);
         assert!(blocks.next.is_none() && blocks.chunks.len() == 2);
-        let next = blocks.run(2 * half, 1);
+        let next = blocks.run(chunk, 1);
         assert_eq!(next, [[3; 8]]);
         let resident = resident_bytes(next.as_ptr().addr());
         assert!(resident >= CHUNK_BYTES, "{resident}");
