@@ -69,14 +69,14 @@ impl BareTable {
     pub(super) fn increment(&mut self, events: &[RoutedEvent]) {
         let mut ways = [NO_WAYS; 3];
         let [mut here, mut asked, mut begun] = ways.each_mut();
-        let mut ahead = events.chunks(GROUP);
+        let (mut ahead, mut asking) = (events.chunks(GROUP), events.chunks(GROUP));
         self.fetch_homes(ahead.next(), asked);
         self.fetch_homes(ahead.next(), begun);
-        self.fetch_counters(asked);
+        self.fetch_counters(asking.next(), asked);
         for group in events.chunks(GROUP) {
             (here, asked, begun) = (asked, begun, here);
             self.fetch_homes(ahead.next(), begun);
-            self.fetch_counters(asked);
+            self.fetch_counters(asking.next(), asked);
             for (event, &way) in group.iter().zip(&*here) {
                 let found = self.counters.seek(way, event.entity, event.signal);
                 let slot = found.map(|(slot, _)| slot);
@@ -91,18 +91,19 @@ impl BareTable {
     pub(super) fn touch(&self, events: &[RoutedEvent]) -> u64 {
         let mut ways = [NO_WAYS; 4];
         let [mut here, mut found, mut asked, mut begun] = ways.each_mut();
-        let (mut ahead, mut finding) = (events.chunks(GROUP), events.chunks(GROUP));
+        let mut ahead = events.chunks(GROUP);
+        let (mut asking, mut finding) = (events.chunks(GROUP), events.chunks(GROUP));
         self.fetch_homes(ahead.next(), found);
         self.fetch_homes(ahead.next(), asked);
         self.fetch_homes(ahead.next(), begun);
-        self.fetch_counters(found);
-        self.fetch_counters(asked);
+        self.fetch_counters(asking.next(), found);
+        self.fetch_counters(asking.next(), asked);
         self.fetch_blocks(finding.next(), found);
         let mut sum = 0;
         for group in events.chunks(GROUP) {
             (here, found, asked, begun) = (found, asked, begun, here);
             self.fetch_homes(ahead.next(), begun);
-            self.fetch_counters(asked);
+            self.fetch_counters(asking.next(), asked);
             self.fetch_blocks(finding.next(), found);
             let blocks =
                 group.iter().zip(&*here).filter_map(|(event, way)| self.block(way.1, event));
@@ -118,8 +119,8 @@ impl BareTable {
         }
     }
 
-    fn fetch_counters(&self, ways: &mut Ways) {
-        for (home, slot) in ways {
+    fn fetch_counters(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
+        for (_, (home, slot)) in group.unwrap_or_default().iter().zip(ways) {
             *slot = self.counters.likely(*home);
             self.counters.fetch(*slot);
         }
