@@ -14,7 +14,10 @@
 //! needs it so soon, and small pages would make every later look slower, for the kernel joins them
 //! late.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use crate::limits::{CHUNK_BYTES, HUGE_PAGE_BYTES, PAGE_BYTES, SMALL_CHUNK_BYTES};
+use crate::prefetch::prefetch_at;
 use aligned_vec::{AVec, RuntimeAlign};
 use rustix::mm::{Advice, madvise};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -105,8 +108,12 @@ impl<T: Copy + Send + 'static> Blocks<T> {
 
     /// The only chunk, with room for `len` blocks.
     fn moved(chunk: &AVec<T, RuntimeAlign>, len: usize) -> AVec<T, RuntimeAlign> {
-        let mut moved = if len * size_of::<T>() > SMALL_CHUNK_BYTES {
+        let bytes = len * size_of::<T>();
+        let mut moved = if bytes > SMALL_CHUNK_BYTES {
             Self::whole_chunk()
+        } else if bytes > SMALL_CHUNK_BYTES / 16 {
+            // A page too many is no more than growth by a sixteenth would take.
+            AVec::with_capacity(PAGE_BYTES, SMALL_CHUNK_BYTES / size_of::<T>())
         } else {
             AVec::with_capacity(align_of::<T>(), len.max(chunk.len() + chunk.len() / 16))
         };
@@ -117,6 +124,15 @@ impl<T: Copy + Send + 'static> Blocks<T> {
     /// An empty chunk that is never moved.
     fn whole_chunk() -> AVec<T, RuntimeAlign> {
         AVec::with_capacity(HUGE_PAGE_BYTES, Self::CHUNK_BLOCKS)
+    }
+
+    /// Asks for the first cache line of the block at `index`, if there are as many.
+    #[inline(always)]
+    pub fn fetch(&self, index: usize) {
+        if let Some(chunk) = self.chunks.get(index >> Self::CHUNK_BITS) {
+            // Of the last chunk maybe memory that holds no block yet: asking does no harm.
+            prefetch_at(chunk.as_ptr().wrapping_add(index % Self::CHUNK_BLOCKS));
+        }
     }
 
     /// The block at `index`, if there are as many.
@@ -162,7 +178,7 @@ impl<T: Copy + Send + 'static> Blocks<T> {
         let Some(last) = self.chunks.last() else { return 0 };
         let whole = Self::CHUNK_BLOCKS * size_of::<T>();
         let room = last.capacity() * size_of::<T>();
-        let of_last = if self.chunks.len() == 1 && last.alignment() == HUGE_PAGE_BYTES {
+        let of_last = if self.chunks.len() == 1 && last.alignment() >= PAGE_BYTES {
             (last.len() * size_of::<T>()).next_multiple_of(PAGE_BYTES).min(room)
         } else {
             room
@@ -267,5 +283,11 @@ mod tests {
         let mut blocks = Blocks::<[u64; 8]>::default();
         (0..200).for_each(|_| blocks.extend(1, [0; 8]));
         assert!(blocks.memory_bytes() <= 200 * 64 * 17 / 16 + 256);
+        (0..2000).for_each(|_| blocks.extend(1, [0; 8]));
+        let place = blocks.run(0, 1).as_ptr();
+        assert!(blocks.memory_bytes() <= 2200 * 64 + PAGE_BYTES + 256);
+        (0..10_000).for_each(|_| blocks.extend(1, [0; 8]));
+        assert!(blocks.memory_bytes() <= 12_200 * 64 + PAGE_BYTES + 256);
+        assert_eq!(blocks.run(0, 1).as_ptr(), place, "it has room for them without a move");
     }
 }
