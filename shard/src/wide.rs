@@ -4,6 +4,8 @@
 //! done for several numbers at once. Why: programs are built for the oldest processor they may
 //! meet, which counts bits and shifts wide numbers in twenty instructions where one would do.
 
+use std::sync::LazyLock;
+
 /// How much of the processor kernels use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
@@ -19,6 +21,11 @@ pub enum Width {
 #[inline]
 #[must_use]
 pub fn width() -> Width {
+    static WIDTH: LazyLock<Width> = LazyLock::new(find_width);
+    *WIDTH
+}
+
+fn find_width() -> Width {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
