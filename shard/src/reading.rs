@@ -1,6 +1,9 @@
 //! What a read answers: one pair's reading, a plan of features, one place in a ranking.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use crate::limits::{HALF_LIVES_MAX, WINDOWS_MAX};
+use crate::signal::window::Window;
 use crate::{EntityId, Schema, SignalId, SignalTypeDef, Timestamp};
 use std::sync::Arc;
 
@@ -37,6 +40,7 @@ pub(crate) const READING_WORDS_MAX: usize = 3 + HALF_LIVES_MAX + 2 * WINDOWS_MAX
 
 impl SignalReading {
     /// A reading of `def` with every number still zero.
+    #[inline(always)]
     pub(crate) fn zeroed(def: &SignalTypeDef, as_of: Timestamp, last_update: Timestamp) -> Self {
         let number = |n: usize| u8::try_from(n).expect("a signal type has few of each");
         let counts = number(def.windows().len());
@@ -45,6 +49,7 @@ impl SignalReading {
         Self::empty(shape, as_of, last_update)
     }
 
+    #[inline(always)]
     fn empty(shape: Shape, as_of: Timestamp, last_update: Timestamp) -> Self {
         Self {
             as_of,
@@ -58,14 +63,16 @@ impl SignalReading {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn set_score(&mut self, k: usize, score: f64) {
         self.scores[k] = score;
     }
 
-    pub(crate) fn set_count(&mut self, w: usize, count: u64, velocity: f64) {
+    #[inline(always)]
+    pub(crate) fn set_count(&mut self, w: usize, count: u64, window: &Window) {
         self.counts[w] = count;
         if self.shape.velocities > 0 {
-            self.velocities[w] = velocity;
+            self.velocities[w] = window.velocity(count);
         }
     }
 

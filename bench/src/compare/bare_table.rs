@@ -78,7 +78,7 @@ impl BareTable {
             self.fetch_homes(ahead.next(), begun);
             self.fetch_counters(asking.next(), asked);
             for (event, &way) in group.iter().zip(&*here) {
-                let found = self.counters.seek(way, event.entity, event.signal);
+                let found = self.counters.seek((&way.0, way.1), event.entity, event.signal);
                 let slot = found.map(|(slot, _)| slot);
                 if let Some(counter) = slot.and_then(|slot| self.counters.at_mut(slot)) {
                     counter.count += 1;
@@ -129,7 +129,7 @@ impl BareTable {
     fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
         let mut blocks = [usize::MAX; GROUP];
         for ((event, way), block) in group.unwrap_or_default().iter().zip(ways).zip(&mut blocks) {
-            let found = self.counters.seek(*way, event.entity, event.signal);
+            let found = self.counters.seek((&way.0, way.1), event.entity, event.signal);
             if let Some((slot, counter)) = found {
                 (way.1, *block) = (slot, counter.block as usize);
             }

@@ -13,15 +13,14 @@
 
 use super::SignalLedger;
 use super::table::{Home, Slot as _, Table};
-use super::top::TopKey;
-use crate::limits::HALF_LIVES_MAX;
+use super::top::{TopKey, may_enter};
+use crate::limits::{HALF_LIVES_MAX, TOP_CANDIDATES_MAX};
 use crate::signal::buckets::{BucketRef, Heads};
 use crate::signal::exp2::growth_lanes;
 use crate::signal::half_life::HalfLife;
 use crate::signal::hot::HotSignalState;
 use crate::wide::{self, Kernel};
 use crate::{RoutedEvent, SignalId};
-use std::cmp::Reverse;
 
 /// Events that take each step of the way together: as many as a core keeps cache misses in flight.
 const GROUP: usize = 16;
@@ -121,9 +120,7 @@ impl SignalLedger {
             self.ask(asking.next(), asked);
             self.seek(finding.next(), found);
             for (at, event) in (0..GROUP).zip(group) {
-                let gains = std::array::from_fn(|k| here.gains[k][at]);
-                let gains = (here.front_moves == self.front_moves).then_some(gains);
-                self.apply(event, here.hints[at], gains);
+                self.apply(event, here.hints[at], Some((here, at)));
             }
         }
     }
@@ -177,7 +174,7 @@ impl SignalLedger {
         let Some(group) = group else { return };
         let mut places = [BucketRef::NONE; GROUP];
         let ways = ahead.homes.iter().zip(&mut ahead.hints);
-        for ((event, (&home, hint)), place) in group.iter().zip(ways).zip(&mut places) {
+        for ((event, (home, hint)), place) in group.iter().zip(ways).zip(&mut places) {
             let way = (home, hint.slot);
             if let Some((slot, state)) = self.states.seek(way, event.entity, event.signal) {
                 hint.slot = slot;
@@ -197,13 +194,13 @@ impl SignalLedger {
         self.apply(event, Hint { slot, heads: Heads::of(event.time) }, None);
     }
 
-    /// Takes one event in, of which something is known, and maybe its gains.
+    /// Takes one event in, of which something is known, and more if it is one `ahead`.
     #[inline(always)]
     fn apply(
         &mut self,
         event: &RoutedEvent,
         Hint { slot, heads }: Hint,
-        gains: Option<[f64; HALF_LIVES_MAX]>,
+        ahead: Option<(&Ahead, usize)>,
     ) {
         let &RoutedEvent { entity, time, signal, .. } = event;
         let (state, slot) = match self.states.at_mut(slot) {
@@ -215,10 +212,11 @@ impl SignalLedger {
             state.set_saturated();
         }
         let front = &self.fronts[signal.index()];
-        match gains {
-            Some(gains) if front.holds(last, time) => {
-                state.gain(gains, time);
-                if !state.may_rank(front.bars()) {
+        let newest = last.max(time);
+        match ahead.filter(|(ahead, _)| ahead.front_moves == self.front_moves) {
+            Some((ahead, at)) if front.holds(last.min(time), newest) => {
+                state.gain(ahead.gains.each_ref().map(|gains| gains[at]), newest);
+                if !may_enter(state, front.bars()) {
                     return;
                 }
             }
@@ -240,14 +238,18 @@ impl SignalLedger {
     #[inline(never)]
     pub(super) fn rank(&mut self, slot: usize, signal: SignalId) {
         let half_lives = self.schema.def(signal).half_lives();
+        let number = u32::try_from(slot).expect("an index names slots by 32 bits");
         let Some(state) = self.states.at_mut(slot) else { return };
-        let entity = state.entity();
         let tops = &mut self.tops[signal.index()];
         let mut full = false;
         for (k, (half_life, top)) in half_lives.iter().zip(tops.iter_mut()).enumerate() {
-            if !state.is_ranked(k) && top.admits((state.rank(k, half_life), Reverse(entity))) {
+            if state.is_ranked(k) {
+                continue;
+            }
+            let key = TopKey::of(number, state, k, half_life);
+            if top.admits(key) {
                 state.set_ranked(k, true);
-                full |= top.enter(entity);
+                full |= top.enter(key);
             }
         }
         let newest = state.last_update();
@@ -266,19 +268,19 @@ impl SignalLedger {
     /// Cuts the rankings of a signal type that are full back to their best.
     #[cold]
     fn cut_rankings(&mut self, signal: SignalId) {
+        let states = &mut self.states;
         let half_lives = self.schema.def(signal).half_lives();
-        for (k, half_life) in half_lives.iter().enumerate() {
-            let top = &mut self.tops[signal.index()][k];
-            if top.candidates().len() < crate::limits::TOP_CANDIDATES_MAX {
+        let tops = &mut self.tops[signal.index()];
+        for (k, (half_life, top)) in half_lives.iter().zip(tops).enumerate() {
+            if top.candidates().len() < TOP_CANDIDATES_MAX {
                 continue;
             }
-            let (states, key) = (&mut self.states, &self.key);
-            let gone = top.keep_best(|entity| -> TopKey {
-                let state = states.find(key.hash(entity), entity, signal);
-                (state.map_or(0, |state| state.rank(k, half_life)), Reverse(entity))
+            let gone = top.keep_best(|slot| {
+                let state = states.at(slot as usize).expect("a slot never goes away");
+                TopKey::of(slot, state, k, half_life)
             });
-            for entity in gone {
-                if let Some(state) = states.find_mut(key.hash(entity), entity, signal) {
+            for slot in gone {
+                if let Some(state) = states.at_mut(slot as usize) {
                     state.set_ranked(k, false);
                 }
             }

@@ -3,10 +3,9 @@
 //! Promises: exact; ties go to the smaller id.
 
 use super::SignalLedger;
-use super::table::Home;
 use crate::limits::TOP_K_MAX;
 use crate::request::Rows;
-use crate::{EntityHash, Ranked, SignalId, Timestamp, TopEntry};
+use crate::{Ranked, SignalId, Timestamp, TopEntry};
 
 /// Entities whose slots are asked for together.
 const GROUP: usize = 16;
@@ -67,26 +66,17 @@ impl SignalLedger {
         let decay = half_life.decay_at(now);
         top.clear();
         for candidates in self.tops[signal.index()][k].candidates().chunks(GROUP) {
-            let mut hashes = [EntityHash(0); GROUP];
-            let hashes = &mut hashes[..candidates.len()];
-            self.key.hash_all(candidates, hashes);
-            let mut ways = [(Home::NOWHERE, 0); GROUP];
-            for (way, &hash) in ways.iter_mut().zip(&*hashes) {
-                way.0 = self.states.home(hash, signal);
-                self.states.fetch_home(way.0);
+            for &slot in candidates {
+                self.states.fetch(slot as usize);
             }
-            for (home, slot) in &mut ways[..candidates.len()] {
-                *slot = self.states.likely(*home);
-                self.states.fetch(*slot);
-            }
-            for (&entity, way) in candidates.iter().zip(ways) {
-                let Some((_, state)) = self.states.seek(way, entity, signal) else { continue };
+            for &slot in candidates {
+                let Some(state) = self.states.at(slot as usize) else { continue };
                 let rank = state.rank(k, half_life);
                 // Not a candidate whose sum has sunk to zero: an event of weight zero, long after
                 // the others, can do that.
                 if rank > 0 {
                     let score = state.score_with(k, half_life, &decay);
-                    top.push(TopEntry { entity, score, rank });
+                    top.push(TopEntry { entity: state.entity(), score, rank });
                 }
             }
         }

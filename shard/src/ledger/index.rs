@@ -20,7 +20,6 @@ use crate::limits::{
     DIRECTORY_BITS_MAX, GROUP_ENTRIES, SEGMENT_ENTRIES, SEGMENT_GROUP_BITS, SEGMENT_GROUPS,
     SMALL_INDEX_BITS,
 };
-use crate::prefetch::prefetch;
 use crate::{EntityHash, SignalId};
 
 /// Entries that go into one segment on the average of many of which none has to split: it would at
@@ -118,17 +117,17 @@ impl Index {
 
     #[inline(always)]
     fn home_of(&self, mark: u32) -> Home {
-        let segment = self.directory[mark as usize & (self.directory.len() - 1)] as usize;
-        let group = (u64::from(mark) << self.group_bits >> u32::BITS) as usize;
-        Home { group: segment << self.group_bits | group, mark }
+        let last = self.directory.len().wrapping_sub(1);
+        let segment = self.directory[mark as usize & last] as usize;
+        // Shifts that cannot overflow save a core the look.
+        let group = (u64::from(mark).wrapping_shl(self.group_bits) >> u32::BITS) as usize;
+        Home { group: segment.wrapping_shl(self.group_bits) | group, mark }
     }
 
     /// Asks for the cache line of a home.
     #[inline(always)]
     pub(super) fn fetch(&self, home: Home) {
-        if let Some(group) = self.groups.get(home.group) {
-            prefetch(group);
-        }
+        self.groups.fetch(home.group);
     }
 
     /// The slot of the pair of a home, most likely, if it was ever entered; if not, any number.
@@ -137,15 +136,22 @@ impl Index {
         self.groups.get(home.group).map_or(0, |group| group.likely(home.mark) as usize)
     }
 
-    /// The slots of all pairs that have the mark of a home: the one of its pair is among them.
-    pub(super) fn candidates(&self, home: Home) -> impl Iterator<Item = usize> {
-        let mut is_last = false;
-        let groups = self.groups_from(home).map(|group| &self.groups.run(group, 1)[0]);
-        let groups = groups.take_while(move |group| {
-            !std::mem::replace(&mut is_last, group.slots[GROUP_ENTRIES - 1] == NO_SLOT)
-        });
-        let entries = groups.flat_map(Group::entries);
-        entries.filter(move |entry| entry.0 == home.mark).map(|entry| entry.1 as usize)
+    /// The first slot of which `is` says that it is the pair's, among those of all pairs that have
+    /// the mark of a home.
+    #[inline]
+    pub(super) fn find(&self, home: Home, mut is: impl FnMut(usize) -> bool) -> Option<usize> {
+        for group in self.groups_from(home) {
+            let Group { marks, slots } = self.groups.get(group)?;
+            for (&mark, &slot) in marks.iter().zip(slots) {
+                if mark == home.mark && slot != NO_SLOT && is(slot as usize) {
+                    return Some(slot as usize);
+                }
+            }
+            if slots[GROUP_ENTRIES - 1] == NO_SLOT {
+                break;
+            }
+        }
+        None
     }
 
     /// Enters a pair that is not entered yet.
@@ -202,8 +208,9 @@ impl Index {
 
     /// The groups of a segment, from a home on.
     fn groups_from(&self, home: Home) -> impl Iterator<Item = usize> + use<> {
-        let (group, mask) = (home.group, (1 << self.group_bits) - 1);
-        (0..=mask).map(move |ahead| group & !mask | (group + ahead) & mask)
+        let (group, count) = (home.group, 1 << self.group_bits);
+        let segment = group & !(count - 1);
+        (group..group + count).map(move |group| segment | group & (count - 1))
     }
 
     /// Takes an entry of a segment that has one.
@@ -211,7 +218,8 @@ impl Index {
         let home = self.home_of(entry.0);
         self.segments[home.group >> self.group_bits].taken += 1;
         let mut groups = self.groups_from(home);
-        let took = groups.any(|group| self.groups.run_mut(group, 1)[0].push(entry));
+        let took =
+            groups.any(|group| self.groups.get_mut(group).is_some_and(|group| group.push(entry)));
         assert!(took, "a segment has a free entry as long as it is not all taken");
     }
 
@@ -286,11 +294,19 @@ mod tests {
         let (one, other) = (EntityHash(7), EntityHash(8));
         (0..300).for_each(|slot| index.insert(one, SignalId(2), slot));
         (300..400).for_each(|slot| index.insert(other, SignalId(2), slot));
-        let mut of_one: Vec<_> = index.candidates(index.home(one, SignalId(2))).collect();
-        of_one.sort_unstable();
-        assert_eq!(of_one, (0..300).collect::<Vec<_>>());
-        assert_eq!(index.candidates(index.home(other, SignalId(2))).count(), 100);
-        assert_eq!(index.candidates(index.home(one, SignalId(3))).count(), 0);
+        let candidates = |hash, signal| {
+            let mut slots = Vec::new();
+            let found = index.find(index.home(hash, signal), |slot| {
+                slots.push(slot);
+                false
+            });
+            assert_eq!(found, None);
+            slots.sort_unstable();
+            slots
+        };
+        assert_eq!(candidates(one, SignalId(2)), (0..300).collect::<Vec<_>>());
+        assert_eq!(candidates(other, SignalId(2)), (300..400).collect::<Vec<_>>());
+        assert_eq!(candidates(one, SignalId(3)), []);
     }
 
     #[test]
@@ -324,7 +340,7 @@ mod tests {
             }
             for slot in 0..pairs {
                 let home = reserved.home(hash(slot), SignalId(0));
-                assert!(reserved.candidates(home).any(|found| found == slot as usize));
+                assert!(reserved.find(home, |found| found == slot as usize).is_some());
             }
             if pairs > 3000 {
                 assert_eq!(reserved.groups.len(), groups, "it never grew");

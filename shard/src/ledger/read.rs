@@ -13,7 +13,7 @@
 use super::SignalLedger;
 use super::table::Home;
 use crate::limits::HALF_LIVES_MAX;
-use crate::signal::buckets::{Block, Heads, Mask, Seen};
+use crate::signal::buckets::{Block, Heads, Seen};
 use crate::signal::half_life::{Decay, HalfLife};
 use crate::signal::hot::HotSignalState;
 use crate::signal::window::Window;
@@ -48,10 +48,32 @@ impl SignalLedger {
         &self,
         now: Timestamp,
     ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
-        self.states.iter().map(move |state| {
-            let view = View::of(self, state.signal(), now);
-            (state.entity(), state.signal(), view.reading(&view.pair(state)))
-        })
+        self.states
+            .iter()
+            .map(move |state| (state.entity(), state.signal(), self.reading(state, now)))
+    }
+
+    #[inline(always)]
+    fn reading(&self, state: &HotSignalState, now: Timestamp) -> SignalReading {
+        let (def, last_update) = (self.schema.def(state.signal()), state.last_update());
+        let now = now.max(last_update);
+        let mut reading = SignalReading::zeroed(def, now, last_update);
+        reading.all_time = state.all_time();
+        reading.saturated = state.is_saturated();
+        for (k, half_life) in def.half_lives().iter().enumerate() {
+            reading.set_score(k, state.score(k, half_life, now));
+        }
+        let block = self.buckets.block(state.buckets());
+        let (head, now) = (Heads::of(last_update), Heads::of(now));
+        let seen = block.seen(head, now);
+        for (w, window) in def.windows().iter().enumerate() {
+            let count = match &seen {
+                Some(seen) => seen.count(window).into(),
+                None => block.count(window, head, now),
+            };
+            reading.set_count(w, count, window);
+        }
+        reading
     }
 
     /// The numbers that `columns` name, as of `now`, row by row into `values`; zero for a pair
@@ -110,22 +132,6 @@ impl<'a> View<'a> {
         let block = self.ledger.buckets.block(state.buckets());
         Pair { state, block, heads: Heads::of(state.last_update()) }
     }
-
-    #[inline(always)]
-    fn reading(&self, pair: &Pair<'_>) -> SignalReading {
-        let last_update = pair.state.last_update();
-        let mut reading = SignalReading::zeroed(self.def, self.now.max(last_update), last_update);
-        reading.all_time = pair.state.all_time();
-        reading.saturated = pair.state.is_saturated();
-        for (k, half_life) in self.def.half_lives().iter().enumerate() {
-            reading.set_score(k, pair.state.score_with(k, half_life, &self.decays[k]));
-        }
-        for (w, window) in self.def.windows().iter().enumerate() {
-            let count = pair.block.count(window, pair.heads, self.heads);
-            reading.set_count(w, count, window.velocity(count));
-        }
-        reading
-    }
 }
 
 struct ReadPair<'a> {
@@ -142,8 +148,7 @@ impl Kernel for ReadPair<'_> {
     fn run(self) -> Self::Answer {
         let Self { ledger, asked: (hash, entity), signal, now } = self;
         let state = ledger.states.find(hash, entity, signal)?;
-        let view = View::of(ledger, signal, now);
-        Some(view.reading(&view.pair(state)))
+        Some(ledger.reading(state, now))
     }
 }
 
@@ -240,8 +245,8 @@ impl<'a> View<'a> {
     {
         let group = group.unwrap_or_default();
         found.count = group.len();
-        for ((&(_, entity), &way), pair) in group.iter().zip(ways).zip(&mut found.pairs) {
-            *pair = match self.ledger.states.seek(way, entity, self.signal) {
+        for ((&(_, entity), (home, slot)), pair) in group.iter().zip(ways).zip(&mut found.pairs) {
+            *pair = match self.ledger.states.seek((home, *slot), entity, self.signal) {
                 Some((_, state)) => self.pair(state),
                 None => nobody,
             };
@@ -279,7 +284,7 @@ impl<'a> View<'a> {
                     let per_second = matches!(feature, Feature::Velocity { .. });
                     let seconds = if per_second { window.seconds() } else { 1.0 };
                     if all_seen {
-                        let count = CountSeen { window: Mask::of(&window), seconds };
+                        let count = CountSeen { window, seconds };
                         fill(&count, &seen, rows, place);
                     } else {
                         let count = Count { window, now: self.heads, seconds };
@@ -325,7 +330,7 @@ impl Value<Pair<'_>> for Count {
 
 /// The same, for pairs of the smallest class.
 struct CountSeen {
-    window: Mask,
+    window: Window,
     seconds: f64,
 }
 

@@ -14,7 +14,6 @@
 pub use super::index::Home;
 use super::index::Index;
 use crate::blocks::Blocks;
-use crate::prefetch::prefetch;
 use crate::{EntityHash, EntityId, RoutedEvent, SignalId};
 
 /// What a table keeps for one pair: a cache line that knows whose it is.
@@ -44,7 +43,7 @@ impl<S: Slot> Table<S> {
     #[must_use]
     pub fn find(&self, hash: EntityHash, entity: EntityId, signal: SignalId) -> Option<&S> {
         let home = self.home(hash, signal);
-        self.seek((home, self.likely(home)), entity, signal).map(|(_, slot)| slot)
+        self.seek((&home, self.likely(home)), entity, signal).map(|(_, slot)| slot)
     }
 
     /// The same, to change.
@@ -102,9 +101,7 @@ impl<S: Slot> Table<S> {
     /// Asks for the cache line at `slot`.
     #[inline(always)]
     pub fn fetch(&self, slot: usize) {
-        if let Some(slot) = self.slots.get(slot) {
-            prefetch(slot);
-        }
+        self.slots.fetch(slot);
     }
 
     /// The slot of a pair that is most likely at `likely`, if it was ever seen.
@@ -112,14 +109,14 @@ impl<S: Slot> Table<S> {
     #[must_use]
     pub fn seek(
         &self,
-        (home, likely): (Home, usize),
+        (home, likely): (&Home, usize),
         entity: EntityId,
         signal: SignalId,
     ) -> Option<(usize, &S)> {
         if let Some(slot) = self.slots.get(likely).filter(|slot| slot.is(entity, signal)) {
             return Some((likely, slot));
         }
-        let slot = self.search(home, entity, signal)?;
+        let slot = self.search(*home, entity, signal)?;
         Some((slot, self.slots.get(slot)?))
     }
 
@@ -161,8 +158,7 @@ impl<S: Slot> Table<S> {
 
     #[inline(never)]
     fn search(&self, home: Home, entity: EntityId, signal: SignalId) -> Option<usize> {
-        let is = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.is(entity, signal));
-        self.index.candidates(home).find(is)
+        self.index.find(home, |slot| self.at(slot).is_some_and(|slot| slot.is(entity, signal)))
     }
 }
 

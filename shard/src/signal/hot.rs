@@ -173,32 +173,30 @@ impl HotSignalState {
             }
             *sum += scale(weight * event.growth(), exponent(event.whole, landmark));
         }
-        self.count(time);
+        self.count(newest);
     }
 
-    /// Counts one event at `time` by what it adds to each sum, zero where there is no half-life: as
+    /// Counts one event by what it adds to each sum, zero where there is no half-life: as
     /// [`HotSignalState::add`], to the bit, if the gains were worked out against the landmarks of
-    /// this state, and the event keeps them.
+    /// this state, and the event keeps them. `newest` is the later of its time and the last update.
     #[inline]
-    pub(crate) fn gain(&mut self, gains: [f64; HALF_LIVES_MAX], time: Timestamp) {
+    pub(crate) fn gain(&mut self, gains: [f64; HALF_LIVES_MAX], newest: Timestamp) {
         for (sum, gain) in self.sums.iter_mut().zip(gains) {
             *sum += gain;
         }
-        self.count(time);
+        self.count(newest);
     }
 
-    /// Whether the pair may have to enter a ranking it is not in: where its sum is at or above the
-    /// bar, as bits.
+    /// The sum of half-life `k`, as bits: they order sums as their values do.
     #[inline]
-    pub(crate) fn may_rank(&self, bars: &[u64; HALF_LIVES_MAX]) -> bool {
-        let is_above = |k: usize| self.sums[k].to_bits() >= bars[k];
-        (0..HALF_LIVES_MAX).any(|k| is_above(k) && !self.is_ranked(k))
+    pub(crate) const fn sum_bits(&self, k: usize) -> u64 {
+        self.sums[k].to_bits()
     }
 
     #[inline]
-    fn count(&mut self, time: Timestamp) {
+    fn count(&mut self, newest: Timestamp) {
         self.flags |= DIRTY;
-        self.last_update = self.last_update.max(time.0);
+        self.last_update = newest.0;
         match self.all_time.checked_add(1) {
             Some(count) => self.all_time = count,
             None => self.set_saturated(),
@@ -220,7 +218,7 @@ impl HotSignalState {
             if decay.now < last { half_life.decay_at(last) } else { *decay };
         let landmark = half_life.phase(last).landmark();
         // 2^-(whole + fraction) = 2^(1 - fraction) · 2^-(whole + 1)
-        scale(self.sums[k] * double, exponent(landmark, whole) - 1)
+        scale(self.sums[k] * double, exponent(landmark, whole.wrapping_add(1)))
     }
 
     /// A number that orders pairs of one half-life exactly as their scores do, at every instant;
@@ -263,11 +261,12 @@ pub(crate) const fn rank_of_zero(landmark: u64) -> u128 {
 /// `from − to` in whole half-lives; both are below 2^45, see `limits`.
 #[inline]
 const fn exponent(from: u64, to: u64) -> i64 {
-    from.cast_signed() - to.cast_signed()
+    from.wrapping_sub(to).cast_signed()
 }
 
 /// `x` as a normal number, and the power of two it was lifted by for that.
 #[inline]
 fn normal(x: f64) -> (f64, u64) {
-    if x == 0.0 || x >= f64::MIN_POSITIVE { (x, 0) } else { (scale(x, 64), 64) }
+    // By its bits, which is cheaper than to compare it. It is not negative.
+    if x == 0.0 || x.to_bits() >= f64::MIN_POSITIVE.to_bits() { (x, 0) } else { (scale(x, 64), 64) }
 }

@@ -10,65 +10,91 @@ use crate::limits::{HOUR_BUCKETS, HOUR_NS, MINUTE_BUCKETS, MINUTE_NS};
 use std::ops::Range;
 use std::time::Duration;
 
-/// One of the two rings of buckets: where it begins among the positions, its length, its width in
-/// time.
+/// Words of a bitmap of hours.
+pub(crate) const HOUR_WORDS: usize = HOUR_BUCKETS.div_ceil(64);
+
+/// One of the two rings of buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ring {
-    first: usize,
-    buckets: usize,
-    width_ns: u64,
+pub(crate) enum Ring {
+    /// The per-minute buckets.
+    Minutes,
+    /// The per-hour buckets.
+    Hours,
 }
 
-/// The per-minute buckets.
-pub(crate) const MINUTES: Ring = Ring { first: 0, buckets: MINUTE_BUCKETS, width_ns: MINUTE_NS };
-/// The per-hour buckets.
-pub(crate) const HOURS: Ring =
-    Ring { first: MINUTE_BUCKETS, buckets: HOUR_BUCKETS, width_ns: HOUR_NS };
-
 impl Ring {
-    /// The bucket of Unix time that holds `time`.
-    #[inline]
-    pub(crate) const fn bucket(self, time: Timestamp) -> u64 {
-        time.0 / self.width_ns
+    /// The first position of this ring.
+    #[inline(always)]
+    pub(crate) const fn first(self) -> usize {
+        match self {
+            Self::Minutes => 0,
+            Self::Hours => MINUTE_BUCKETS,
+        }
     }
 
-    /// Buckets in this ring.
-    pub(crate) const fn len(self) -> u64 {
-        self.buckets as u64
+    /// The time of one bucket.
+    #[inline(always)]
+    const fn width_ns(self) -> u64 {
+        match self {
+            Self::Minutes => MINUTE_NS,
+            Self::Hours => HOUR_NS,
+        }
     }
 
     /// Buckets in this ring, to index with.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn count(self) -> usize {
-        self.buckets
+        match self {
+            Self::Minutes => MINUTE_BUCKETS,
+            Self::Hours => HOUR_BUCKETS,
+        }
+    }
+
+    /// Buckets in this ring.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a ring is shorter than 256")]
+    pub(crate) const fn len(self) -> u32 {
+        self.count() as u32
+    }
+
+    /// The bucket of Unix time that holds `time`.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "2^64 ns have fewer minutes than 2^32")]
+    pub(crate) const fn bucket(self, time: Timestamp) -> u32 {
+        (time.0 / self.width_ns()) as u32
     }
 
     /// How many before `head` a `bucket` is that this ring holds.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a ring is shorter than 256")]
-    pub(crate) const fn ago(self, head: u64, bucket: u64) -> usize {
+    pub(crate) const fn ago(self, head: u32, bucket: u32) -> usize {
         debug_assert!(head - bucket < self.len());
         (head - bucket) as usize
     }
 
     /// The position that stands for `bucket`.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 256")]
-    pub(crate) const fn position(self, bucket: u64) -> usize {
-        self.first + (bucket % self.len()) as usize
+    pub(crate) const fn position(self, bucket: u32) -> usize {
+        self.first() + (bucket % self.len()) as usize
     }
 
     /// The positions of the `count` buckets that end with `last`: one run, or two when the ring
     /// wraps.
     #[inline]
-    pub(crate) fn positions(self, last: u64, count: usize) -> [Range<usize>; 2] {
-        debug_assert!(count <= self.buckets);
+    pub(crate) fn positions(self, last: u32, count: usize) -> [Range<usize>; 2] {
+        debug_assert!(count <= self.count());
         let end = self.position(last) + 1;
-        let in_first_run = count.min(end - self.first);
+        let in_first_run = count.min(end - self.first());
         let wrapped = count - in_first_run;
-        let ring_end = self.first + self.buckets;
+        let ring_end = self.first() + self.count();
         [end - in_first_run..end, ring_end - wrapped..ring_end]
     }
+}
+
+/// The bits of a word of a bitmap, the one of this number, that stand for the `newest` buckets.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a ring is shorter than 256")]
+pub(crate) const fn newest_bits(newest: usize, word: usize) -> u64 {
+    !u64::MAX.unbounded_shl(newest.saturating_sub(64 * word) as u32)
 }
 
 /// A checked window.
@@ -84,6 +110,8 @@ impl Ring {
 pub struct Window {
     ring: Ring,
     buckets: usize,
+    /// The bits that stand for its buckets where the last one is the newest.
+    newest: [u64; HOUR_WORDS],
 }
 
 impl Window {
@@ -91,16 +119,17 @@ impl Window {
     #[must_use]
     pub fn new(length: Duration) -> Option<Self> {
         let ns = u64::try_from(length.as_nanos()).ok()?;
-        let ring = if ns <= MINUTES.len() * MINUTE_NS { MINUTES } else { HOURS };
-        let buckets = usize::try_from(ns / ring.width_ns).ok()?;
-        let whole = ns % ring.width_ns == 0 && (1..=ring.buckets).contains(&buckets);
-        whole.then_some(Self { ring, buckets })
+        let ring = if ns <= HOUR_NS { Ring::Minutes } else { Ring::Hours };
+        let buckets = usize::try_from(ns / ring.width_ns()).ok()?;
+        let whole = ns % ring.width_ns() == 0 && (1..=ring.count()).contains(&buckets);
+        let newest = std::array::from_fn(|word| newest_bits(buckets, word));
+        whole.then_some(Self { ring, buckets, newest })
     }
 
     /// The length of the window in nanoseconds.
     #[must_use]
     pub const fn as_nanos(&self) -> u64 {
-        self.buckets as u64 * self.ring.width_ns
+        self.buckets as u64 * self.ring.width_ns()
     }
 
     /// Events per second, for a `count` of events in this window.
@@ -121,11 +150,16 @@ impl Window {
         self.ring
     }
 
+    /// The bits of a bitmap, or of its first word, that stand for its buckets as of the last.
+    #[inline(always)]
+    pub(crate) const fn newest(&self) -> &[u64; HOUR_WORDS] {
+        &self.newest
+    }
+
     /// How many of a pair's newest buckets the window covers when so many have `passed` since.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "a window has fewer than 256 buckets")]
-    pub(crate) const fn covered(&self, passed: u64) -> usize {
-        (self.buckets as u64).saturating_sub(passed) as usize
+    pub(crate) const fn covered(&self, passed: u32) -> usize {
+        self.buckets.saturating_sub(passed as usize)
     }
 }
 
@@ -136,9 +170,9 @@ mod tests {
     #[test]
     fn the_longest_windows_are_the_rings_themselves() {
         let hour = Window::new(Duration::from_hours(1)).unwrap();
-        assert_eq!((hour.ring, hour.buckets), (MINUTES, 60));
+        assert_eq!((hour.ring, hour.buckets), (Ring::Minutes, 60));
         let week = Window::new(Duration::from_hours(168)).unwrap();
-        assert_eq!((week.ring, week.buckets), (HOURS, 168));
+        assert_eq!((week.ring, week.buckets), (Ring::Hours, 168));
         assert!(Window::new(Duration::from_hours(169)).is_none());
         assert!(Window::new(Duration::ZERO).is_none());
         assert!(Window::new(Duration::MAX).is_none());
@@ -146,16 +180,16 @@ mod tests {
 
     #[test]
     fn a_run_of_buckets_wraps_at_the_end_of_its_ring() {
-        assert_eq!(MINUTES.positions(61, 3), [0..2, 59..60]);
-        assert_eq!(MINUTES.positions(59, 60), [0..60, 60..60]);
-        assert_eq!(HOURS.positions(168 * 7, 2), [60..61, 227..228]);
-        assert_eq!(HOURS.positions(0, 0), [61..61, 228..228]);
+        assert_eq!(Ring::Minutes.positions(61, 3), [0..2, 59..60]);
+        assert_eq!(Ring::Minutes.positions(59, 60), [0..60, 60..60]);
+        assert_eq!(Ring::Hours.positions(168 * 7, 2), [60..61, 227..228]);
+        assert_eq!(Ring::Hours.positions(0, 0), [61..61, 228..228]);
     }
 
     #[test]
     fn a_later_reader_sees_fewer_buckets() {
         let five_minutes = Window::new(Duration::from_mins(5)).unwrap();
         let covered = |passed| five_minutes.covered(passed);
-        assert_eq!([0, 3, 5, u64::MAX].map(covered), [5, 2, 0, 0]);
+        assert_eq!([0, 3, 5, u32::MAX].map(covered), [5, 2, 0, 0]);
     }
 }

@@ -6,10 +6,10 @@
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
 use super::dense::Dense;
-use super::packed::{HOUR_WORDS, Packed, newest_bits};
+use super::packed::Packed;
 use super::{BucketRef, BucketStore, BucketedCounter as _, Class, Heads};
 use crate::prefetch::prefetch_all;
-use crate::signal::window::{MINUTES, Ring, Window};
+use crate::signal::window::{HOUR_WORDS, Ring, Window};
 
 /// Where the counters of one pair are.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ impl BucketStore {
     /// The counters at `at`. Nothing of them is looked at yet.
     #[inline(always)]
     pub(crate) fn block(&self, at: BucketRef) -> Block<'_> {
-        if at.class() == Some(Class::Packed32) {
+        if at.is_packed32() {
             // Almost every pair.
             return Block(Found::Packed32(self.packed32.get(at.index())));
         }
@@ -83,7 +83,7 @@ impl<'s> Block<'s> {
     pub(crate) fn seen(self, head: Heads, now: Heads) -> Option<Seen<'s>> {
         let Found::Packed32(block) = self.0 else { return None };
         let minutes = now.minute.saturating_sub(head.minute);
-        let hours = now.hour.saturating_sub(head.hour);
+        let hours = now.hour().saturating_sub(head.hour());
         Some(Seen { block, bits: block.later(minutes, hours) })
     }
 }
@@ -103,7 +103,7 @@ impl Found<'_> {
 
     /// Events in the `newest` buckets of a `ring` that ends with `head`.
     #[inline(always)]
-    fn sum(self, ring: Ring, head: u64, newest: usize) -> u64 {
+    fn sum(self, ring: Ring, head: u32, newest: usize) -> u64 {
         match self {
             Found::Packed32(block) => block.sum(ring, head, newest),
             Found::Packed96(block) => block.sum(ring, head, newest),
@@ -129,33 +129,16 @@ impl Seen<'_> {
 
     /// Events in a window.
     #[inline(always)]
-    pub(crate) fn count(&self, window: &Mask) -> u32 {
+    pub(crate) fn count(&self, window: &Window) -> u32 {
         let [minutes, day, middle, last] = self.bits;
-        let used = if window.ring == MINUTES {
-            (minutes & window.words[0]).count_ones()
+        let [newest, of_middle, of_last] = *window.newest();
+        let used = if window.ring() == Ring::Minutes {
+            (minutes & newest).count_ones()
         } else {
-            let [of_day, of_middle, of_last] = window.words;
             // As one number, so that no vector is made of the two.
             let later = u128::from(last & of_last) << 64 | u128::from(middle & of_middle);
-            (day & of_day).count_ones().wrapping_add(later.count_ones())
+            (day & newest).count_ones().wrapping_add(later.count_ones())
         };
-        self.block.sum_used(window.ring, used as usize)
-    }
-}
-
-/// The bits that stand for the buckets of a window.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mask {
-    ring: Ring,
-    words: [u64; HOUR_WORDS],
-}
-
-impl Mask {
-    /// Of a window.
-    #[inline(always)]
-    pub(crate) fn of(window: &Window) -> Self {
-        let newest = window.covered(0);
-        let words = [newest_bits(newest, 0), newest_bits(newest, 1), newest_bits(newest, 2)];
-        Self { ring: window.ring(), words }
+        self.block.sum_used(window.ring(), used as usize)
     }
 }

@@ -68,7 +68,7 @@ impl<T: Count> BucketedCounter for Dense<T> {
     }
 
     #[inline]
-    fn advance(&mut self, ring: Ring, head: u64, to: u64) {
+    fn advance(&mut self, ring: Ring, head: u32, to: u32) {
         // The positions of the buckets that come in stood for expired ones.
         let passed = usize::try_from((to - head).min(ring.len())).unwrap_or(BUCKETS);
         for positions in ring.positions(to, passed) {
@@ -87,7 +87,7 @@ impl<T: Count> BucketedCounter for Dense<T> {
     }
 
     #[inline(always)]
-    fn add(&mut self, ring: Ring, _head: u64, bucket: u64) -> Added {
+    fn add(&mut self, ring: Ring, _head: u32, bucket: u32) -> Added {
         let count = &mut self.0[ring.position(bucket)];
         match count.next() {
             Some(next) => {
@@ -99,7 +99,7 @@ impl<T: Count> BucketedCounter for Dense<T> {
     }
 
     #[inline(always)]
-    fn sum(&self, ring: Ring, head: u64, newest: usize) -> u64 {
+    fn sum(&self, ring: Ring, head: u32, newest: usize) -> u64 {
         let mut sum = 0;
         for positions in ring.positions(head, newest) {
             for &count in &self.0[positions] {

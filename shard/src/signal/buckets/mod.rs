@@ -26,10 +26,10 @@ mod dense;
 mod packed;
 mod slab;
 
-use super::window::{HOURS, MINUTES, Ring, Window};
+use super::window::{Ring, Window};
 use crate::Timestamp;
-use crate::limits::{BUCKETS, MINUTE_BUCKETS};
-pub(crate) use block::{Block, Mask, Seen};
+use crate::limits::BUCKETS;
+pub(crate) use block::{Block, Seen};
 use dense::Dense;
 use packed::Packed;
 use slab::Slab;
@@ -64,17 +64,17 @@ trait BucketedCounter: Copy + Send + 'static {
     fn of_listed(listed: &[Listed], heads: Heads) -> Option<Self>;
 
     /// Lets `ring` end with `to`, later than `head`: the buckets that come in are empty.
-    fn advance(&mut self, ring: Ring, head: u64, to: u64);
+    fn advance(&mut self, ring: Ring, head: u32, to: u32);
 
     /// Counts one event in the last bucket of both rings, which end with `head`. Says `false`, and
     /// has counted it in none, where one of them is empty or full.
     fn add_newest(&mut self, head: Heads) -> bool;
 
     /// Counts one event in `bucket` of a `ring` that ends with `head` and holds it.
-    fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added;
+    fn add(&mut self, ring: Ring, head: u32, bucket: u32) -> Added;
 
     /// Events in the `newest` buckets of a `ring` that ends with `head`.
-    fn sum(&self, ring: Ring, head: u64, newest: usize) -> u64;
+    fn sum(&self, ring: Ring, head: u32, newest: usize) -> u64;
 
     /// Asks for the cache lines with the buckets of an event.
     fn fetch(&self, event: Heads);
@@ -86,60 +86,55 @@ trait BucketedCounter: Copy + Send + 'static {
     fn list(&self, heads: Heads, list: &mut Vec<Listed>);
 }
 
-/// A bucket of each ring.
-#[derive(Clone, Copy, Debug)]
+/// A bucket of each ring: a minute, and the hour it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Heads {
-    minute: u64,
-    hour: u64,
+    minute: u32,
 }
 
 impl Heads {
     /// In place of those that are not known.
-    pub(crate) const NONE: Self = Self { minute: 0, hour: 0 };
+    pub(crate) const NONE: Self = Self { minute: 0 };
 
     /// The buckets that hold `time`.
     #[inline]
     pub(crate) fn of(time: Timestamp) -> Self {
-        let minute = MINUTES.bucket(time);
-        Self { minute, hour: minute / MINUTE_BUCKETS as u64 }
+        Self { minute: Ring::Minutes.bucket(time) }
+    }
+
+    #[inline(always)]
+    fn hour(self) -> u32 {
+        self.minute / Ring::Minutes.len()
     }
 
     /// The positions of both.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "an hour has 60 minutes")]
     fn positions(self) -> [usize; 2] {
-        let first = self.hour.wrapping_mul(MINUTE_BUCKETS as u64);
-        [self.minute.wrapping_sub(first) as usize, HOURS.position(self.hour)]
+        [Ring::Minutes.position(self.minute), Ring::Hours.position(self.hour())]
     }
 
     /// The bucket of a ring.
     #[inline(always)]
-    pub(crate) fn of_ring(self, ring: Ring) -> u64 {
-        if ring == MINUTES { self.minute } else { self.hour }
-    }
-
-    /// The later of each.
-    #[inline]
-    fn max(self, other: Self) -> Self {
-        Self { minute: self.minute.max(other.minute), hour: self.hour.max(other.hour) }
+    pub(crate) fn of_ring(self, ring: Ring) -> u32 {
+        if ring == Ring::Minutes { self.minute } else { self.hour() }
     }
 
     /// The bucket at a position: its ring, and how many before the last it is.
     fn bucket(self, position: usize) -> (Ring, usize) {
-        let ring = if position < MINUTES.count() { MINUTES } else { HOURS };
+        let ring = if position < Ring::Minutes.count() { Ring::Minutes } else { Ring::Hours };
         let last = self.position(ring, 0);
         (ring, if position > last { last + ring.count() - position } else { last - position })
     }
 
     /// How many buckets of a ring stand at positions up to that of the last.
     fn ages_up_to_last(self, ring: Ring) -> usize {
-        let head = if ring == MINUTES { self.minute } else { self.hour };
-        ring.position(head) - ring.position(0) + 1
+        ring.position(self.of_ring(ring)) - ring.first() + 1
     }
 
     /// The position of a bucket so many before the last.
     fn position(self, ring: Ring, ago: usize) -> usize {
-        ring.position(self.of_ring(ring) + ring.len() - ago as u64)
+        let last = ring.position(self.of_ring(ring));
+        if ago > last - ring.first() { last + ring.count() - ago } else { last - ago }
     }
 }
 
@@ -182,6 +177,14 @@ impl BucketRef {
         }
     }
 
+    /// Whether it is in the smallest class, as almost every pair is.
+    #[inline(always)]
+    const fn is_packed32(self) -> bool {
+        const { assert!(Class::Packed32 as u32 == 0) };
+        self.0 < 1 << CLASS_SHIFT
+    }
+
+    #[inline(always)]
     const fn index(self) -> u32 {
         self.0 & ((1 << CLASS_SHIFT) - 1)
     }
@@ -238,24 +241,34 @@ impl BucketStore {
     #[must_use]
     #[inline(always)]
     pub(crate) fn record(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
-        if event.minute == old.minute
+        let is_same_minute = event.minute == old.minute;
+        if at.is_packed32() {
+            let block = self.packed32.get_mut(at.index());
+            if is_same_minute && block.add_newest(event) {
+                return true;
+            }
+            if event.hour().wrapping_sub(Ring::Hours.len()) < old.hour() {
+                let heads = old.max(event);
+                let added = count(block, old, heads, event);
+                return added == [Added::Counted; 2] || self.finish(at, heads, event, added);
+            }
+        } else if is_same_minute
             && on_block!(self, *at, get_mut, |block| block.add_newest(event), none: false)
         {
             return true;
         }
-        if at.class() != Some(Class::Packed32) || event.hour.wrapping_sub(HOURS.len()) >= old.hour {
-            return self.record_any(at, old, event);
-        }
-        let heads = old.max(event);
-        let added = count(self.packed32.get_mut(at.index()), old, heads, event);
-        added == [Added::Counted; 2] || self.finish(at, heads, event, added)
+        self.record_any(at, old, event)
     }
 
     /// The same, for pairs without counters, with many, or with none that has not expired.
     #[inline(never)]
     fn record_any(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
-        if event.hour >= old.hour + HOURS.len() {
+        if event.hour() >= old.hour() + Ring::Hours.len() {
             self.release(at);
+        }
+        if *at == BucketRef::NONE && event.minute >= old.minute {
+            *at = BucketRef::new(Class::Packed32, self.packed32.insert(Packed::ONE));
+            return true;
         }
         if *at == BucketRef::NONE {
             *at = BucketRef::new(Class::Packed32, self.packed32.insert(Packed::EMPTY));
@@ -277,7 +290,11 @@ impl BucketStore {
     /// Asks for the cache lines that counting at `at` in the buckets of an event touches.
     #[inline(always)]
     pub(crate) fn fetch(&self, at: BucketRef, event: Heads) {
-        on_block!(self, at, get, |block| block.fetch(event), none: ());
+        if at.is_packed32() {
+            self.packed32.fetch(at.index());
+        } else {
+            on_block!(self, at, get, |block| block.fetch(event), none: ());
+        }
     }
 
     /// Adds the counters at `at` that are not zero, which end at `head`, to `list`, by position.
@@ -355,10 +372,10 @@ impl BucketStore {
     ) -> bool {
         let mut all = minute != Added::Saturated && hour != Added::Saturated;
         if minute == Added::NeedsRoom {
-            all &= self.add_with_more_room(at, heads, (MINUTES, heads.minute, event.minute));
+            all &= self.add_with_more_room(at, heads, (Ring::Minutes, heads.minute, event.minute));
         }
         if hour == Added::NeedsRoom {
-            all &= self.add_with_more_room(at, heads, (HOURS, heads.hour, event.hour));
+            all &= self.add_with_more_room(at, heads, (Ring::Hours, heads.hour(), event.hour()));
         }
         all
     }
@@ -367,7 +384,7 @@ impl BucketStore {
         &mut self,
         at: &mut BucketRef,
         heads: Heads,
-        (ring, head, bucket): (Ring, u64, u64),
+        (ring, head, bucket): (Ring, u32, u32),
     ) -> bool {
         let counts = self.written_out(*at, heads);
         self.put(at, heads, &counts);
@@ -397,18 +414,18 @@ impl BucketStore {
 #[inline(always)]
 fn count<C: BucketedCounter>(block: &mut C, old: Heads, heads: Heads, event: Heads) -> [Added; 2] {
     if heads.minute > old.minute {
-        block.advance(MINUTES, old.minute, heads.minute);
+        block.advance(Ring::Minutes, old.minute, heads.minute);
     }
-    if heads.hour > old.hour {
-        block.advance(HOURS, old.hour, heads.hour);
+    if heads.hour() > old.hour() {
+        block.advance(Ring::Hours, old.hour(), heads.hour());
     }
-    let is_held = |ring: Ring, head: u64, bucket: u64| head.wrapping_sub(bucket) < ring.len();
+    let is_held = |ring: Ring, head: u32, bucket: u32| head.wrapping_sub(bucket) < ring.len();
     let mut added = [Added::Counted; 2];
-    if is_held(MINUTES, heads.minute, event.minute) {
-        added[0] = block.add(MINUTES, heads.minute, event.minute);
+    if is_held(Ring::Minutes, heads.minute, event.minute) {
+        added[0] = block.add(Ring::Minutes, heads.minute, event.minute);
     }
-    if is_held(HOURS, heads.hour, event.hour) {
-        added[1] = block.add(HOURS, heads.hour, event.hour);
+    if is_held(Ring::Hours, heads.hour(), event.hour()) {
+        added[1] = block.add(Ring::Hours, heads.hour(), event.hour());
     }
     added
 }

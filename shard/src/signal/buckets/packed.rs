@@ -14,10 +14,9 @@
 use super::{Added, BucketedCounter, Counts, Heads, Listed};
 use crate::limits::{BUCKETS, HOUR_BUCKETS, MINUTE_BUCKETS};
 use crate::prefetch::prefetch;
-use crate::signal::window::{HOURS, MINUTES, Ring};
+use crate::signal::window::{HOUR_WORDS, Ring, newest_bits};
 use std::ops::Range;
 
-pub(super) const HOUR_WORDS: usize = HOUR_BUCKETS.div_ceil(64);
 const MINUTES_MASK: u64 = u64::MAX >> (64 - MINUTE_BUCKETS);
 const LAST_HOURS_MASK: u64 = u64::MAX >> (64 * HOUR_WORDS - HOUR_BUCKETS);
 
@@ -40,7 +39,7 @@ impl<const ROOM: usize> Packed<ROOM> {
     /// Non-empty buckets among the `newest` of a ring.
     #[inline(always)]
     fn used(&self, ring: Ring, newest: usize) -> usize {
-        if ring == MINUTES {
+        if ring == Ring::Minutes {
             return (self.minutes & newest_bits(newest, 0)).count_ones() as usize;
         }
         let [day, later, last] = self.hours;
@@ -56,8 +55,8 @@ impl<const ROOM: usize> Packed<ROOM> {
 
     /// The bitmaps as they are when so many buckets have passed.
     #[inline(always)]
-    pub(super) fn later(&self, minutes: u64, hours: u64) -> [u64; 1 + HOUR_WORDS] {
-        let left = |word: u64, by: u64| if by < 64 { word << by } else { 0 };
+    pub(super) fn later(&self, minutes: u32, hours: u32) -> [u64; 1 + HOUR_WORDS] {
+        let left = |word: u64, by: u32| if by < 64 { word << by } else { 0 };
         let [day, middle, last] = self.hours;
         let [day, middle, last] = if hours < 64 {
             // By two steps, since a shift by all 64 bits is none at all.
@@ -73,7 +72,7 @@ impl<const ROOM: usize> Packed<ROOM> {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "a block has fewer than 256 places")]
     pub(super) fn sum_used(&self, ring: Ring, used: usize) -> u32 {
-        let first = if ring == MINUTES { 0 } else { ROOM.wrapping_sub(used) };
+        let first = if ring == Ring::Minutes { 0 } else { ROOM.wrapping_sub(used) };
         // All places are looked at, and those of others are zero: vectors hold them.
         let mut counts = self.counts;
         for (place, count) in counts.iter_mut().enumerate() {
@@ -90,12 +89,12 @@ impl<const ROOM: usize> Packed<ROOM> {
     /// Where the count of the bucket after the `newer` ones stands.
     #[inline(always)]
     fn place(ring: Ring, newer: usize) -> usize {
-        if ring == MINUTES { newer } else { ROOM - newer - 1 }
+        if ring == Ring::Minutes { newer } else { ROOM - newer - 1 }
     }
 
     #[inline(always)]
     fn words(&self, ring: Ring) -> &[u64] {
-        if ring == MINUTES { std::slice::from_ref(&self.minutes) } else { &self.hours }
+        if ring == Ring::Minutes { std::slice::from_ref(&self.minutes) } else { &self.hours }
     }
 
     #[inline(always)]
@@ -105,7 +104,8 @@ impl<const ROOM: usize> Packed<ROOM> {
 
     #[inline(always)]
     fn set_used(&mut self, ring: Ring, ago: usize) {
-        let word = if ring == MINUTES { &mut self.minutes } else { &mut self.hours[ago / 64] };
+        let word =
+            if ring == Ring::Minutes { &mut self.minutes } else { &mut self.hours[ago / 64] };
         *word |= 1 << (ago % 64);
     }
 
@@ -114,7 +114,7 @@ impl<const ROOM: usize> Packed<ROOM> {
     #[inline(always)]
     fn open(&mut self, ring: Ring, ago: usize, newer: usize, count: u8) -> bool {
         let used = self.used(ring, ring.count());
-        let other = if ring == MINUTES { HOURS } else { MINUTES };
+        let other = if ring == Ring::Minutes { Ring::Hours } else { Ring::Minutes };
         if used + self.used(other, other.count()) == ROOM {
             return false;
         }
@@ -129,14 +129,14 @@ impl<const ROOM: usize> Packed<ROOM> {
     fn insert(&mut self, ring: Ring, newer: usize, used: usize, count: u8) {
         let older = used - newer;
         // Eight counts move as one word, of which the low byte is the first.
-        let word = if ring == MINUTES {
+        let word = if ring == Ring::Minutes {
             self.counts.get_mut(newer..).and_then(<[u8]>::first_chunk_mut)
         } else {
             self.counts.get_mut(..ROOM - newer).and_then(<[u8]>::last_chunk_mut)
         };
         if let Some(bytes) = word.filter(|_| older < 8) {
             let (old, kept_bits) = (u64::from_le_bytes(*bytes), 8 * (7 - older));
-            let (moved, mask) = if ring == MINUTES {
+            let (moved, mask) = if ring == Ring::Minutes {
                 (old << 8 | u64::from(count), u64::MAX >> kept_bits)
             } else {
                 (old >> 8 | u64::from(count) << 56, u64::MAX << kept_bits)
@@ -144,13 +144,24 @@ impl<const ROOM: usize> Packed<ROOM> {
             *bytes = (moved & mask | old & !mask).to_le_bytes();
             return;
         }
-        if ring == MINUTES {
+        if ring == Ring::Minutes {
             self.counts.copy_within(newer..used, newer + 1);
         } else {
             self.counts.copy_within(ROOM - used..ROOM - newer, ROOM - used - 1);
         }
         self.counts[Self::place(ring, newer)] = count;
     }
+}
+
+impl<const ROOM: usize> Packed<ROOM> {
+    /// One event in the newest bucket of each ring.
+    pub(super) const ONE: Self = {
+        let mut counts = [0; ROOM];
+        (counts[0], counts[ROOM - 1]) = (1, 1);
+        let mut hours = [0; HOUR_WORDS];
+        hours[0] = 1;
+        Self { minutes: 1, hours, counts }
+    };
 }
 
 impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
@@ -185,7 +196,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         let mut block = Self::EMPTY;
         let minutes = listed.partition_point(|&(at, _)| usize::from(at) < MINUTE_BUCKETS);
         let (minutes, hours) = listed.split_at(minutes);
-        for (ring, listed) in [(MINUTES, minutes), (HOURS, hours)] {
+        for (ring, listed) in [(Ring::Minutes, minutes), (Ring::Hours, hours)] {
             let last = heads.position(ring, 0);
             let wrapped = listed.partition_point(|&(at, _)| usize::from(at) <= last);
             let newest_first = listed[..wrapped].iter().rev().chain(listed[wrapped..].iter().rev());
@@ -201,10 +212,9 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     #[inline(always)]
-    fn advance(&mut self, ring: Ring, head: u64, to: u64) {
+    fn advance(&mut self, ring: Ring, head: u32, to: u32) {
         let passed = to - head;
-        if ring == MINUTES {
-            let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        if ring == Ring::Minutes {
             self.minutes = self.minutes.checked_shl(passed).unwrap_or(0) & MINUTES_MASK;
         } else {
             self.hours = shifted(self.hours, passed);
@@ -215,7 +225,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     fn add_newest(&mut self, _head: Heads) -> bool {
         let (minute, hour) = (self.counts[0], self.counts[ROOM - 1]);
         let has_room = minute < u8::MAX && hour < u8::MAX;
-        if has_room && self.is_used(MINUTES, 0) && self.is_used(HOURS, 0) {
+        if has_room && self.is_used(Ring::Minutes, 0) && self.is_used(Ring::Hours, 0) {
             (self.counts[0], self.counts[ROOM - 1]) = (minute + 1, hour + 1);
             return true;
         }
@@ -223,7 +233,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     #[inline(always)]
-    fn add(&mut self, ring: Ring, head: u64, bucket: u64) -> Added {
+    fn add(&mut self, ring: Ring, head: u32, bucket: u32) -> Added {
         let ago = ring.ago(head, bucket);
         let newer = if ago == 0 { 0 } else { self.used(ring, ago) };
         if !self.is_used(ring, ago) {
@@ -241,7 +251,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     #[inline(always)]
-    fn sum(&self, ring: Ring, _head: u64, newest: usize) -> u64 {
+    fn sum(&self, ring: Ring, _head: u32, newest: usize) -> u64 {
         self.sum_used(ring, self.used(ring, newest)).into()
     }
 
@@ -255,7 +265,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
 
     fn counts(&self, heads: Heads) -> Counts {
         let mut counts = [0; BUCKETS];
-        for ring in [MINUTES, HOURS] {
+        for ring in [Ring::Minutes, Ring::Hours] {
             let mut newer = 0;
             for (i, &word) in self.words(ring).iter().enumerate() {
                 let mut left = word;
@@ -272,7 +282,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     fn list(&self, heads: Heads, out: &mut Vec<Listed>) {
-        for ring in [MINUTES, HOURS] {
+        for ring in [Ring::Minutes, Ring::Hours] {
             let last = heads.position(ring, 0);
             // The newest so many stand at positions up to the last one, the others behind it.
             let newest = heads.ages_up_to_last(ring);
@@ -301,19 +311,12 @@ fn bits(ages: &Range<usize>, word: usize) -> u64 {
     u64::MAX << first & u64::MAX >> (64 - end)
 }
 
-/// The bits of a word of a bitmap, the one of this number, that stand for the `newest` buckets.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "a ring is shorter than 256")]
-pub(super) const fn newest_bits(newest: usize, word: usize) -> u64 {
-    !u64::MAX.unbounded_shl(newest.saturating_sub(64 * word) as u32)
-}
-
 /// The bitmap of hours when so many more have passed.
 #[inline(always)]
-fn shifted(hours: [u64; HOUR_WORDS], passed: u64) -> [u64; HOUR_WORDS] {
+fn shifted(hours: [u64; HOUR_WORDS], passed: u32) -> [u64; HOUR_WORDS] {
     let mut moved = hours;
     let bits = passed % 64;
-    for _ in 0..(passed / 64).min(HOUR_WORDS as u64) {
+    for _ in 0..HOUR_WORDS.min((passed / 64) as usize) {
         moved = [0, moved[0], moved[1]];
     }
     // By two steps, since a shift by all 64 bits is none at all.

@@ -168,7 +168,7 @@ fn blocks_let_go_are_given_out_again() {
 fn every_position_stands_for_one_bucket() {
     for time in [Timestamp(0), Timestamp(1_700_000_000_123_456_789), Timestamp(59 * MINUTE_NS)] {
         let heads = Heads::of(time);
-        for ring in [MINUTES, HOURS] {
+        for ring in [Ring::Minutes, Ring::Hours] {
             for ago in 0..ring.count() {
                 assert_eq!(heads.bucket(heads.position(ring, ago)), (ring, ago));
             }
