@@ -147,8 +147,7 @@ impl Kernel for ReadPair<'_> {
     #[inline(always)]
     fn run(self) -> Self::Answer {
         let Self { ledger, asked: (hash, entity), signal, now } = self;
-        let state = ledger.states.find(hash, entity, signal)?;
-        Some(ledger.reading(state, now))
+        ledger.states.find(hash, entity, signal).map(|state| ledger.reading(state, now))
     }
 }
 
@@ -284,8 +283,7 @@ impl<'a> View<'a> {
                     let per_second = matches!(feature, Feature::Velocity { .. });
                     let seconds = if per_second { window.seconds() } else { 1.0 };
                     if all_seen {
-                        let count = CountSeen { window, seconds };
-                        fill(&count, &seen, rows, place);
+                        fill(&CountSeen { window, seconds }, &seen, rows, place);
                     } else {
                         let count = Count { window, now: self.heads, seconds };
                         fill(&count, &group.pairs, rows, place);
@@ -358,6 +356,7 @@ fn fill<P>(
     rows: &mut [f64],
     (column, width): (usize, usize),
 ) {
+    assert!(column < width, "a column is one of its row");
     for (pair, row) in pairs.iter().zip(rows.chunks_exact_mut(width)) {
         row[column] = value.of(pair);
     }

@@ -39,7 +39,7 @@ impl<S: Slot> Default for Table<S> {
 
 impl<S: Slot> Table<S> {
     /// The slot of a pair, if it was ever seen.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn find(&self, hash: EntityHash, entity: EntityId, signal: SignalId) -> Option<&S> {
         let home = self.home(hash, signal);
