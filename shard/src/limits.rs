@@ -67,6 +67,8 @@ pub const DIRECTORY_BITS_MAX: u32 = 20;
 /// one has a second one ready.
 pub const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes up to which blocks lie in one chunk just as large as needed.
+pub const TINY_CHUNK_BYTES: usize = 64 << 10;
+/// Bytes up to which they lie in one chunk of so many, whose pages come as they are touched.
 pub const SMALL_CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of a cache line.
 pub const CACHE_LINE_BYTES: usize = 64;
@@ -95,13 +97,15 @@ pub const IDLE_TURNS_BEFORE_PARK: u32 = 64;
 pub const WALK_RECORDS_MAX: usize = 512;
 /// Slots that one step of a checkpoint's walk looks at.
 pub const WALK_SLOTS_MAX: usize = 8192;
+/// Pairs in one record of the checkpoint. More would be lost with one, and hardly be faster.
+pub const PAGE_PAIRS_MAX: usize = 64;
 /// Bytes of one value in the checkpoint. Bounds what is read before anything is known of it.
 pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
 /// Remembered ids in one record.
 pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
-/// Bytes of pairs' records that are collected, sorted and written to the checkpoint at once, give
-/// or take a step of a walk. Bounds the memory a checkpoint takes.
-pub const RUN_BYTES_MAX: usize = 128 << 20;
+/// Bytes of pairs that are collected, sorted and written to the checkpoint at once, give or take a
+/// step of a walk. Bounds the memory a checkpoint takes: it holds them twice for a while.
+pub const RUN_BYTES_MAX: usize = 64 << 20;
 /// Parts of a checkpoint that a shard keeps until the log is durable up to them.
 pub const SAVE_PARTS_WAITING_MAX: usize = 4;
 
@@ -124,6 +128,10 @@ const _: () = {
     assert!(CHUNK_BYTES.is_multiple_of(HUGE_PAGE_BYTES));
     assert!(SMALL_CHUNK_BYTES >= SEGMENT_GROUPS * CACHE_LINE_BYTES);
     assert!(SMALL_CHUNK_BYTES < HUGE_PAGE_BYTES);
+    // A page too many is no more than growth by a sixteenth takes too much.
+    assert!(TINY_CHUNK_BYTES / 16 >= PAGE_BYTES && TINY_CHUNK_BYTES < SMALL_CHUNK_BYTES);
+    // A minute since the epoch fits 32 bits.
+    assert!(u64::MAX / MINUTE_NS < 1 << 32);
     // Windows that minute buckets cannot hold begin where hour buckets resolve them.
     assert!(MINUTE_BUCKETS as u64 * MINUTE_NS == HOUR_NS);
     // A bucket position is one byte.
@@ -141,11 +149,11 @@ const _: () = {
     assert!(2 * (SOURCE_NAME_BYTES_MAX + 64) < ebbtide_wal::limits::GROUP_BYTES_MIN);
     // A dirty pair is found sooner or later, and a step is not all looking.
     assert!(WALK_SLOTS_MAX >= WALK_RECORDS_MAX);
-    // The largest records of ids (20 bytes for each), of a source (10 for each partition) and of a
-    // pair (5 for each bucket) fit.
+    // The largest records of ids (20 bytes for each), of a source (10 for each partition) and of
+    // pairs (60 for each, and 5 for each bucket) fit.
     assert!(IDS_RECORD_ENTRIES_MAX * 20 < RECORD_VALUE_BYTES_MAX / 2);
     assert!(PARTITIONS * 10 < RECORD_VALUE_BYTES_MAX / 2);
-    assert!(BUCKETS * 5 < RECORD_VALUE_BYTES_MAX / 2);
+    assert!(PAGE_PAIRS_MAX * (60 + BUCKETS * 5) < RECORD_VALUE_BYTES_MAX / 2);
     // Producers can refill a ring while the previous batch is being applied.
     assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);
 };

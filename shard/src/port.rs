@@ -3,6 +3,7 @@
 //! Promises: everything here may be used from any thread at any time, also after the shard is gone;
 //! mail posted to a shard that is gone comes back to be dropped, so nobody waits for it in vain.
 
+use crate::Walk;
 use crate::doorbell::Doorbell;
 use crate::lane::{EventInbox, RequestInbox};
 use crate::local::LocalShard;
@@ -41,8 +42,8 @@ pub enum Mail {
     Requests(RequestInbox),
     /// Something to do with the shard's state at hand.
     Visit(Box<dyn FnOnce(&LocalShard<'_>) + Send>),
-    /// Hand out what changed since the last checkpoint.
-    Checkpoint(Box<dyn SaveSink>),
+    /// Hand out what the walk finds.
+    Checkpoint(Walk, Box<dyn SaveSink>),
     /// A checkpoint became durable: the log need not keep what it covers.
     Note(CheckpointNote),
     /// Take what is in the rings, then end.
@@ -224,7 +225,7 @@ impl std::fmt::Debug for Mail {
             Self::Events(_) => "Events",
             Self::Requests(_) => "Requests",
             Self::Visit(_) => "Visit",
-            Self::Checkpoint(_) => "Checkpoint",
+            Self::Checkpoint(..) => "Checkpoint",
             Self::Note(_) => "Note",
             Self::Close => "Close",
             #[cfg(feature = "test-util")]

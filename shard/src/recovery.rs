@@ -2,12 +2,12 @@
 //!
 //! Promises: the same bits as before the crash. An event that its pair's record includes already is
 //! passed over, so it does not matter how far behind the log the checkpoint is, nor that its
-//! records were taken at different times.
+//! records were taken at different times. Of several records of a pair the latest counts.
 //! Invariants: records first, then events in the order of their sequence numbers.
 //! Not here: where records and events come from, and whether they are whole (the engine's store).
 //! Source: per-record sequence numbers as in ARIES (Mohan et al., 1992).
 
-use crate::checkpoint::{Key, LoadError, PairRecord, Part, RawPair, RawPairs, RecordFault};
+use crate::checkpoint::{LoadError, PairRecord, RecordFault, Rounds, RoutedPairs};
 use crate::dedup::RecentIds;
 use crate::ledger::SignalLedger;
 use crate::schema::numbers::SignalNumbers;
@@ -40,8 +40,6 @@ pub struct ReplayedEvent {
 /// How much a shard took in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredCounts {
-    /// Pairs restored from their records.
-    pub pairs_restored: u64,
     /// Events applied again.
     pub events_replayed: u64,
     /// Events passed over, since their pair's record includes them.
@@ -81,11 +79,6 @@ impl Recovering {
         }
     }
 
-    /// Makes room for so many pairs of the checkpoint, give or take a few.
-    pub fn expect(&mut self, pairs: usize) {
-        self.ledger.reserve(pairs);
-    }
-
     /// Takes in a pair of the checkpoint; `is_ahead` says whether the log may give events again
     /// that its record includes.
     ///
@@ -93,54 +86,54 @@ impl Recovering {
     ///
     /// [`RecordFault`] if the record does not fit the schema.
     pub fn restore(&mut self, pair: &RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
-        if is_ahead {
+        if self.ledger.restore(pair)? && is_ahead {
             self.ahead.insert((pair.entity, pair.signal), Lsn::new(pair.record.lsn));
         }
-        self.counts.pairs_restored += 1;
-        self.ledger.restore(pair)
+        Ok(())
     }
 
-    /// Looks at records of pairs, counts them into `part`, and takes them in as
-    /// [`Recovering::restore`] does; asks for the memory of those ahead.
+    /// Takes in pairs as [`Recovering::restore`] does; asks for the memory of those ahead.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] that names the first that is no record, or does not fit the schema.
+    /// [`LoadError`] that names the first that does not fit the schema.
     pub fn restore_all(
         &mut self,
-        raw: &RawPairs,
+        pairs: &RoutedPairs,
         is_ahead: impl Fn(EntityHash, Lsn) -> bool,
-        part: &mut Part,
     ) -> Result<(), LoadError> {
         let mut record = PairRecord::blank();
-        for (at, &RawPair { entity, hash, number, .. }) in raw.pairs().iter().enumerate() {
-            if let Some(ahead) = raw.pairs().get(at + FETCH_AHEAD) {
-                self.fetch(ahead);
+        let (list, ways) = (pairs.list(), pairs.ways());
+        for (at, ((pair, counts), &(hash, round))) in list.iter().zip(ways).enumerate() {
+            if let Some(ahead) = list.pairs.get(at + FETCH_AHEAD)
+                && let Some(signal) = self.numbers.signal(ahead.number)
+            {
+                self.ledger.fetch(ways[at + FETCH_AHEAD].0, signal);
             }
-            let bad = |fault| LoadError::record(Key::Pair { entity, number }, fault);
+            let (entity, number) = (EntityId(pair.entity), pair.number);
+            let bad = |fault| LoadError::Pair { entity, number, fault };
             let signal = self.numbers.signal(number).ok_or(RecordFault::Signal { number });
             let signal = signal.map_err(bad)?;
-            let taken = part.take_pair((entity, number), raw.value(at), &mut record);
-            let saved = Some(taken.map_err(bad)?);
+            pair.write_to(counts, &mut record);
             let lsn = Lsn::new(record.lsn);
             self.last_included = self.last_included.max(lsn);
-            let pair = RestoredPair { entity, hash, signal, record, saved };
+            let pair = RestoredPair { entity, hash, signal, record, saved: Some(round) };
             self.restore(&pair, is_ahead(hash, lsn)).map_err(bad)?;
             record = pair.record;
         }
         Ok(())
     }
 
+    /// In which rounds the pairs that were taken in were last saved.
+    #[must_use]
+    pub fn rounds(&self) -> Rounds {
+        self.ledger.rounds()
+    }
+
     /// The last record of a log that any pair of the checkpoint includes.
     #[must_use]
     pub const fn last_included(&self) -> Lsn {
         self.last_included
-    }
-
-    fn fetch(&self, pair: &RawPair) {
-        if let Some(signal) = self.numbers.signal(pair.number) {
-            self.ledger.fetch(pair.hash, signal);
-        }
     }
 
     /// Takes in a remembered id of the checkpoint.

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 /// One part of a checkpoint, as a shard hands it out.
 #[derive(Debug)]
 pub enum SavePart {
-    /// Pairs that changed.
+    /// Pairs that changed, or some of all.
     Pairs(Chunk),
     /// How far each source has come in this shard's partitions: runs of equal offsets, each with
     /// its first partition.
@@ -67,8 +67,8 @@ pub(crate) struct Saved<'s> {
 
 impl Saving {
     /// Begins when the log has been appended to up to `appended`.
-    pub(crate) fn begin(appended: Lsn, sink: Box<dyn SaveSink>) -> Self {
-        Self { walk: Some(Walk::begin()), covered: appended, waiting: VecDeque::new(), sink }
+    pub(crate) fn begin(appended: Lsn, walk: Walk, sink: Box<dyn SaveSink>) -> Self {
+        Self { walk: Some(walk), covered: appended, waiting: VecDeque::new(), sink }
     }
 
     /// Whether [`Saving::step`] would do anything.
@@ -99,7 +99,7 @@ impl Saving {
     fn make(&mut self, shard: &mut Saved<'_>, appended: Lsn) {
         let Some(walk) = &mut self.walk else { return };
         if let Some(chunk) = shard.ledger.checkpoint(walk, appended, shard.numbers) {
-            if !chunk.puts().is_empty() {
+            if !chunk.pairs().is_empty() {
                 self.waiting.push_back((appended, SavePart::Pairs(chunk)));
             }
             return;

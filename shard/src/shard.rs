@@ -267,10 +267,10 @@ impl<W: WalWriter> Shard<W> {
                     visit(&LocalShard::new(self.port.shard(), ledger, sources));
                 }
                 // What a checkpoint under way still holds counts as saved, so none takes its place.
-                Mail::Checkpoint(_) if self.closing || self.saving.is_some() => {}
-                Mail::Checkpoint(sink) => {
+                Mail::Checkpoint(..) if self.closing || self.saving.is_some() => {}
+                Mail::Checkpoint(walk, sink) => {
                     let appended = self.intake.wal.watermarks().appended;
-                    self.saving = Some(Saving::begin(appended, sink));
+                    self.saving = Some(Saving::begin(appended, walk, sink));
                 }
                 Mail::Note(note) => {
                     // A log that can take no more notes keeps what it has, which harms nobody.

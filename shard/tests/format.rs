@@ -6,7 +6,8 @@
 
 use ebbtide_shard::EntityId;
 use ebbtide_shard::checkpoint::{
-    IdsRecord, Key, MetaRecord, PairRecord, Record, SourceRecord, Tag, encode, source_id,
+    FORMAT_VERSION, IdsRecord, Key, ListedPair, MetaRecord, PairList, PairRecord, Record, Round,
+    SourceRecord, Tag, encode, source_id,
 };
 use std::path::Path;
 
@@ -29,22 +30,25 @@ fn table(heading: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The rows follow each other without a gap, and hold these values at the end of the archive.
+/// The rows follow each other without a gap, and hold these values.
+fn assert_rows(rows: &[Vec<String>], bytes: &[u8], values: &[(&str, Vec<u8>)]) {
+    let mut at = 0;
+    for (row, (name, value)) in rows.iter().zip(values) {
+        assert_eq!(row[0], at.to_string(), "{name}");
+        assert_eq!(row[1], value.len().to_string(), "{name}");
+        assert!(row[2].starts_with(name), "{name} stands as {}", row[2]);
+        assert_eq!(&bytes[at..at + value.len()], value, "{name}");
+        at += value.len();
+    }
+    assert_eq!((rows.len(), at), (values.len(), bytes.len()));
+}
+
+/// The same at the end of an archive.
 fn assert_fixed_part<R: Record>(heading: &str, key: Key, record: &R, values: &[(&str, Vec<u8>)]) {
     let value = encode(key, record).expect("the record keeps its rules");
     let archive = &value[..value.len() - 16];
-    let rows = table(heading);
     let bytes: usize = values.iter().map(|(_, value)| value.len()).sum();
-    let fixed = &archive[archive.len() - bytes..];
-    let mut at = 0;
-    for (row, (name, value)) in rows.iter().zip(values) {
-        assert_eq!(row[0], at.to_string(), "{heading} {name}");
-        assert_eq!(row[1], value.len().to_string(), "{heading} {name}");
-        assert!(row[2].starts_with(name), "{heading} {name} stands as {}", row[2]);
-        assert_eq!(&fixed[at..at + value.len()], value, "{heading} {name}");
-        at += value.len();
-    }
-    assert_eq!(rows.len(), values.len(), "{heading}");
+    assert_rows(&table(heading), &archive[archive.len() - bytes..], values);
     let mut hasher = blake3::Hasher::new_derive_key("ebbtide record v1");
     let digest = hasher.update(&key.to_bytes()).update(archive).finalize();
     assert_eq!(&value[archive.len()..], &digest.as_bytes()[..16]);
@@ -59,7 +63,7 @@ fn list(before: i32, count: u32) -> Vec<u8> {
 fn the_documented_keys_are_the_ones_written() {
     let keys = [
         Key::Meta,
-        Key::Pair { entity: EntityId(5), number: 6 },
+        Key::Page { entity: EntityId(5), number: 6, round: Round::FIRST },
         Key::Source { id: 7 },
         Key::Ids { opening: 8, shard: 9, sequence: 10 },
     ];
@@ -71,6 +75,44 @@ fn the_documented_keys_are_the_ones_written() {
         assert_eq!(row[0], bytes[9].to_string());
         assert_eq!((row[3].clone(), bytes[8]), ((bytes.len() - 10).to_string(), 0));
     }
+}
+
+#[test]
+fn the_documented_page_is_the_one_written() {
+    let pair = ListedPair {
+        entity: 5,
+        lsn: 1,
+        last_update: 2,
+        sums: [3.0, 4.0, 5.0],
+        all_time: 6,
+        number: 6,
+        half_lives: 3,
+        saturated: true,
+        counts: 0,
+    };
+    let mut page = PairList::default();
+    page.push(pair, &[(7, 1), (60, 2)]);
+    page.push(ListedPair { entity: 7, ..pair }, &[(8, 3)]);
+    let key = Key::Page { entity: EntityId(5), number: 6, round: Round::FIRST };
+    let heading = "Fixed part of a page:";
+    let lists = [("pairs", list(15 + 120, 2)), ("counts", list(8 + 15, 3))];
+    assert_fixed_part(heading, key, &page, &lists);
+    let value = encode(key, &page).unwrap();
+    let sums = [3.0_f64, 4.0, 5.0].map(f64::to_le_bytes).concat();
+    let fields = [
+        ("entity", 5_u64.to_le_bytes().to_vec()),
+        ("lsn", 1_u64.to_le_bytes().to_vec()),
+        ("last update", 2_u64.to_le_bytes().to_vec()),
+        ("sums", sums),
+        ("all time", 6_u64.to_le_bytes().to_vec()),
+        ("number", vec![6]),
+        ("half-lives", vec![3]),
+        ("saturated", vec![1]),
+        ("counts", vec![2]),
+    ];
+    assert_rows(&table("Each pair of a page:"), &value[..60], &fields);
+    assert_eq!(value[60..62], [7, 0], "the next one");
+    assert_eq!(value[120..135], [7, 1, 0, 0, 0, 60, 2, 0, 0, 0, 8, 3, 0, 0, 0]);
 }
 
 #[test]
@@ -87,7 +129,7 @@ fn the_documented_pair_is_the_one_written() {
     let key = Key::Pair { entity: EntityId(5), number: 6 };
     let sums = [3.0_f64, 4.0, 5.0].map(f64::to_le_bytes).concat();
     assert_fixed_part(
-        "Fixed part of a pair:",
+        "Fixed part of a pair by itself, in format 1:",
         key,
         &record,
         &[
@@ -125,7 +167,7 @@ fn the_documented_source_and_ids_are_the_ones_written() {
 #[test]
 fn the_documented_meta_record_is_the_one_written() {
     let record = MetaRecord {
-        format: 1,
+        format: FORMAT_VERSION,
         store_id: [2; 16],
         openings: 3,
         checkpoint: 4,
@@ -141,7 +183,7 @@ fn the_documented_meta_record_is_the_one_written() {
         Key::Meta,
         &record,
         &[
-            ("format version", 1_u32.to_le_bytes().to_vec()),
+            ("format version", FORMAT_VERSION.to_le_bytes().to_vec()),
             ("store id", vec![2; 16]),
             ("openings", 3_u64.to_le_bytes().to_vec()),
             ("checkpoint", 4_u64.to_le_bytes().to_vec()),

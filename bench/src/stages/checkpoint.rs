@@ -3,10 +3,14 @@
 use super::{EVENTS, Rounds, Stage, empty_ledger, repeated, rounds};
 use crate::compare::tables::{batches, history};
 use crate::compare::workload::{START_NS, VIEW, one_each};
-use ebbtide_shard::checkpoint::{Chunk, Key, PairRecord, decode, decode_pair, encode};
-use ebbtide_shard::{Materializer as _, RestoredPair, SignalLedger, Walk};
+use ebbtide_shard::checkpoint::{
+    Chunk, Key, ListedPair, MemoryStorage, Opening, PairList, PairRecord, Round, Saver,
+    StorageEngine as _, Tag, decode, decode_page, encode,
+};
+use ebbtide_shard::{EntityId, Materializer as _, RestoredPair, SignalLedger, Walk};
 use ebbtide_wal::Lsn;
 use std::hint::black_box;
+use std::ops::ControlFlow;
 
 /// The stored number of the one signal type.
 const NUMBERS: [u8; 1] = [0];
@@ -14,21 +18,27 @@ const NUMBERS: [u8; 1] = [0];
 pub(super) const STAGES: &[Stage] = &[
     Stage {
         name: "pair_write_out",
-        operation: "a pair that has changed, found by the walk and encoded",
+        operation: "a pair that has changed, found by the walk and listed",
         operations: EVENTS,
         set_up: write_out,
     },
     Stage {
-        name: "pair_encode",
-        operation: "the record of a pair encoded and hashed",
+        name: "pair_save",
+        operation: "a listed pair put in a page that is encoded, hashed, kept in memory, read back",
         operations: EVENTS,
-        set_up: encode_pairs,
+        set_up: save,
+    },
+    Stage {
+        name: "pair_encode",
+        operation: "a pair of a page that is encoded and hashed",
+        operations: EVENTS,
+        set_up: encode_pages,
     },
     Stage {
         name: "pair_decode",
-        operation: "the same record verified, checked and decoded",
+        operation: "a pair of a page that is verified, checked and decoded",
         operations: EVENTS,
-        set_up: decode_pairs,
+        set_up: decode_pages,
     },
     Stage {
         name: "pair_restore",
@@ -46,8 +56,7 @@ fn ledger() -> SignalLedger {
 }
 
 /// Writes out what has changed.
-fn walk(ledger: &mut SignalLedger, mut each: impl FnMut(&Chunk)) {
-    let mut walk = Walk::begin();
+fn walk(ledger: &mut SignalLedger, mut walk: Walk, mut each: impl FnMut(&Chunk)) {
     while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::FIRST, &NUMBERS) {
         each(&chunk);
     }
@@ -59,51 +68,92 @@ fn write_out() -> Box<dyn Rounds> {
         batches(one_each(EVENTS as u64, *now_ns)).for_each(|batch| ledger.apply_batch(&batch));
     };
     rounds((ledger(), START_NS), change, |(ledger, _)| {
-        walk(ledger, |chunk| {
+        walk(ledger, Walk::of_changed(Round::FIRST), |chunk| {
             black_box(chunk);
         });
     })
 }
 
-/// All pairs, as a checkpoint keeps them.
-fn values() -> Vec<(Key, Vec<u8>)> {
-    let mut values = Vec::new();
-    walk(&mut ledger(), |chunk| {
-        let value = |(key, value): (Key, Option<&[u8]>)| Some((key, value?.to_vec()));
-        values.extend(chunk.puts().changes().filter_map(value));
-    });
-    values
+/// A saver of an empty store in memory.
+fn saver() -> Saver<MemoryStorage> {
+    let opening = Opening {
+        number: 1,
+        schema_toml: String::new(),
+        signal_names: vec!["view".into()],
+        covered: Vec::new(),
+    };
+    Saver::create(MemoryStorage::new(), [0; 16], opening).expect("memory does not fail")
 }
 
-fn decoded((key, value): &(Key, Vec<u8>)) -> PairRecord {
+/// All pairs, in a store in memory.
+fn saved(chunks: &[Chunk]) -> MemoryStorage {
+    let mut saver = saver();
+    let _walk = saver.begin_walk().expect("memory does not fail");
+    for chunk in chunks {
+        saver.commit(chunk).expect("memory does not fail");
+    }
+    saver.finish(1, Vec::new()).expect("memory does not fail");
+    saver.into_storage()
+}
+
+/// All pairs, as a walk lists them for an empty store.
+fn chunks() -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let all = saver().begin_walk().expect("memory does not fail");
+    walk(&mut ledger(), all, |chunk| chunks.push(chunk.clone()));
+    chunks
+}
+
+/// All pairs, as a checkpoint keeps them.
+fn pages() -> Vec<(Key, Vec<u8>)> {
+    let mut pages = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        pages.push((Key::of_bytes(key).expect("a key was written"), value.to_vec()));
+        ControlFlow::Continue(())
+    };
+    let storage = saved(&chunks());
+    storage.scan(Tag::Sig, 0..=u64::MAX, &mut visit).expect("memory does not fail");
+    pages
+}
+
+fn decoded((key, value): &(Key, Vec<u8>)) -> PairList {
     decode(*key, value).expect("it was encoded").0
 }
 
-fn encode_pairs() -> Box<dyn Rounds> {
-    let records: Vec<_> = values().iter().map(|value| (value.0, decoded(value))).collect();
-    repeated(records, |records| {
-        for (key, record) in &*records {
-            black_box(encode(*key, record).expect("it was decoded"));
+fn save() -> Box<dyn Rounds> {
+    repeated(chunks(), |chunks| {
+        black_box(saved(chunks));
+    })
+}
+
+fn encode_pages() -> Box<dyn Rounds> {
+    let pages: Vec<_> = pages().iter().map(|page| (page.0, decoded(page))).collect();
+    repeated(pages, |pages| {
+        for (key, list) in &*pages {
+            black_box(encode(*key, list).expect("it was decoded"));
         }
     })
 }
 
-fn decode_pairs() -> Box<dyn Rounds> {
-    repeated((values(), PairRecord::blank()), |(values, record)| {
-        for (key, value) in &*values {
-            black_box(decode_pair(*key, value, record).expect("it was encoded"));
+fn decode_pages() -> Box<dyn Rounds> {
+    repeated((pages(), PairList::default()), |(pages, list)| {
+        for (key, value) in &*pages {
+            black_box(decode_page(*key, value, list).expect("it was encoded"));
         }
     })
 }
 
 fn restore() -> Box<dyn Rounds> {
     let ledger = empty_ledger();
-    let pair = |value: &(Key, Vec<u8>)| {
-        let Key::Pair { entity, .. } = value.0 else { unreachable!("a walk writes out pairs") };
-        let (hash, record) = (ledger.key().hash(entity), decoded(value));
-        RestoredPair { entity, hash, signal: VIEW, record, saved: None }
+    let lists: Vec<_> = pages().iter().map(decoded).collect();
+    let pair = |(pair, counts): (&ListedPair, &[(u8, u32)])| {
+        let mut record = PairRecord::blank();
+        pair.write_to(counts, &mut record);
+        let entity = EntityId(pair.entity);
+        let (hash, saved) = (ledger.key().hash(entity), None);
+        RestoredPair { entity, hash, signal: VIEW, record, saved }
     };
-    let pairs: Vec<RestoredPair> = values().iter().map(pair).collect();
+    let pairs: Vec<RestoredPair> = lists.iter().flat_map(PairList::iter).map(pair).collect();
     rounds(
         (ledger, pairs),
         |(ledger, _)| *ledger = empty_ledger(),

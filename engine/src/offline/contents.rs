@@ -12,11 +12,11 @@ use crate::store::manifest::FORMAT;
 use crate::store::recover::LEAVING;
 use crate::store::{FjallStorage, StoreFiles, files, open};
 use ebbtide_shard::checkpoint::{
-    IdsRecord, Key, LoadSink, MetaRecord, PairRecord, RecordDigest, RecordFault, SourceRecord,
+    IdsRecord, Key, LoadSink, MetaRecord, PairRecord, RecordFault, Round, SourceRecord,
     StorageEngine as _, StorageError, Tag, survey,
 };
 use ebbtide_shard::{EntityId, Schema, SignalTypeDef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 /// Who a store is. Its partition key is left out: who knows it can aim entities at one shard.
@@ -63,6 +63,10 @@ pub struct CheckpointContents {
     pub layout: u32,
     /// Up to where each log is covered; `None` for one whose shard is no more.
     pub covered: BTreeMap<u32, Option<u64>>,
+    /// Pairs, in records that can be read.
+    pub pairs: u64,
+    /// Earlier states of those pairs, which mean nothing any more.
+    pub earlier: u64,
     /// Records there should be, besides the one that says so.
     pub records: u64,
     /// The sum of their digests.
@@ -147,6 +151,8 @@ impl CheckpointContents {
             finished: meta.checkpoint,
             layout: meta.layout,
             covered: covered.collect(),
+            pairs: 0,
+            earlier: 0,
             records: meta.records,
             set_digest: meta.set_digest,
             signals: signals.collect(),
@@ -160,12 +166,16 @@ impl CheckpointContents {
 
     fn survey(&mut self, storage: &FjallStorage, meta: &MetaRecord, files: &StoreFiles) {
         let path = files.checkpoint();
-        let mut damage = Vec::new();
-        survey(storage, meta, self, &mut |source| {
+        let (mut damage, mut read) =
+            (Vec::new(), Read { contents: self, pairs: PairCount::default() });
+        survey(storage, meta, &mut read, &mut |source| {
             if damage.len() < FINDINGS_MAX {
                 damage.push(StoreError::Checkpoint { path: path.clone(), source });
             }
         });
+        let PairCount { seen, states } = read.pairs;
+        self.pairs = seen.len() as u64;
+        self.earlier = states - self.pairs;
         self.damage = damage;
         for tag in Tag::ALL {
             // What cannot be scanned was told above.
@@ -184,13 +194,29 @@ fn keyspace(storage: &FjallStorage, tag: Tag) -> Result<KeyspaceContents, Storag
     Ok(contents)
 }
 
-impl LoadSink for CheckpointContents {
-    fn pair(
-        &mut self,
-        _: (EntityId, u8),
-        _: PairRecord,
-        _: RecordDigest,
-    ) -> Result<(), RecordFault> {
+/// Counts pairs, which may be in several records.
+#[derive(Default)]
+pub(super) struct PairCount {
+    pub(super) seen: HashSet<(EntityId, u8)>,
+    pub(super) states: u64,
+}
+
+impl PairCount {
+    pub(super) fn add(&mut self, pair: (EntityId, u8)) {
+        self.seen.insert(pair);
+        self.states += 1;
+    }
+}
+
+/// What reading adds to the contents.
+struct Read<'a> {
+    contents: &'a mut CheckpointContents,
+    pairs: PairCount,
+}
+
+impl LoadSink for Read<'_> {
+    fn pair(&mut self, pair: (EntityId, u8), _: PairRecord, _: Round) -> Result<(), RecordFault> {
+        self.pairs.add(pair);
         Ok(())
     }
 
@@ -198,13 +224,13 @@ impl LoadSink for CheckpointContents {
         let offsets = || record.runs.iter().map(|&(_, offset)| offset);
         let (lowest, highest) = (offsets().min(), offsets().max());
         let (lowest, highest) = (lowest.unwrap_or(0), highest.unwrap_or(0));
-        self.sources.insert(record.name, SourceContents { lowest, highest });
+        self.contents.sources.insert(record.name, SourceContents { lowest, highest });
         Ok(())
     }
 
     fn ids(&mut self, key: Key, record: IdsRecord) -> Result<(), RecordFault> {
         let Key::Ids { opening, shard, .. } = key else { return Err(RecordFault::Key) };
-        let (records, ids) = self.ids.entry((opening, shard)).or_default();
+        let (records, ids) = self.contents.ids.entry((opening, shard)).or_default();
         *records += 1;
         *ids += record.entries.len() as u64;
         Ok(())

@@ -31,10 +31,10 @@ use crate::store::manifest::Manifest;
 use crate::store::recover::LEAVING;
 use crate::store::sources::SourceOffsets;
 use crate::store::whole::{Unsaved, Whole, Written};
-use crate::store::{StoreFiles, files, intake::Dealer, seal};
+use crate::store::{StoreFiles, files, intake::Dealer, open, seal};
 use crate::{RecoveryProgress, StoreError};
 use ebbtide_shard::checkpoint::{
-    FORMAT_VERSION, MetaRecord, Opening, SourceRecord, StorageErrorKind, Tag, read_meta,
+    FORMAT_VERSION, MetaRecord, Opening, SourceRecord, StorageErrorKind, Tag,
 };
 use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::recovery::Recovering;
@@ -193,14 +193,10 @@ impl Checkpoint {
             Err(error) if error.is_damage() || error.is_unreadable() => return lost(&error),
             opened => opened?,
         };
-        let meta = match read_meta(copy.storage()) {
-            Err(fault) => return lost(&fault),
-            Ok(meta) => meta,
+        let meta = match open::any_meta(copy.storage(), files) {
+            Err(StoreError::Checkpoint { source, .. }) => return lost(&source),
+            meta => meta?,
         };
-        if meta.format > FORMAT_VERSION {
-            let (path, found) = (files.checkpoint(), meta.format);
-            return Err(StoreError::UnsupportedFormat { path, found, newest: FORMAT_VERSION });
-        }
         if known.is_some_and(|known| known.store.0 != meta.store_id) {
             return lost(&"it is of another store");
         }

@@ -20,6 +20,7 @@ mod logs;
 pub use finding::{Difference, Finding};
 pub use logs::LogVerified;
 
+use super::contents::PairCount;
 use super::copy::CheckpointCopy;
 use super::held::HeldStore;
 use crate::StoreError;
@@ -31,8 +32,8 @@ use compare::compare;
 use ebbtide_shard::EntityId;
 use ebbtide_shard::Schema;
 use ebbtide_shard::checkpoint::{
-    IdsRecord, Key, LoadError, LoadSink, MetaRecord, PairRecord, RecordDigest, RecordFault,
-    SourceRecord, survey,
+    IdsRecord, Key, LoadError, LoadSink, MetaRecord, PairRecord, RecordFault, Round, SourceRecord,
+    survey,
 };
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_wal::Lsn;
@@ -86,9 +87,9 @@ pub struct CheckpointVerified {
     pub sealed: bool,
     /// Bytes of the files.
     pub bytes: u64,
-    /// Records that are whole: of pairs,
+    /// Pairs in records that are whole.
     pub pairs: u64,
-    /// of sources,
+    /// Whole records of sources,
     pub sources: u64,
     /// and of remembered ids.
     pub ids: u64,
@@ -261,12 +262,14 @@ impl Opened {
             opened => found.judge(opened)?,
         };
         let Some(copy) = copy else { return Ok(None) };
-        let mut held = CheckpointVerified { sealed, bytes: copy.bytes(), ..Default::default() };
+        let held = CheckpointVerified { sealed, bytes: copy.bytes(), ..Default::default() };
+        let mut read = Read { held, pairs: PairCount::default() };
         let meta = found.judge(open::known_meta(copy.storage(), files, manifest))?;
         let Some(meta) = meta else { return Ok(None) };
         let mut faults = Bounded::default();
-        survey(copy.storage(), &meta, &mut held, &mut |fault| faults.push(fault));
-        found.checkpoint = Some(held);
+        survey(copy.storage(), &meta, &mut read, &mut |fault| faults.push(fault));
+        let pairs = read.pairs.seen.len() as u64;
+        found.checkpoint = Some(CheckpointVerified { pairs, ..read.held });
         found.findings_count += faults.more;
         for source in faults.first {
             found
@@ -291,24 +294,25 @@ impl Opened {
     }
 }
 
-impl LoadSink for CheckpointVerified {
-    fn pair(
-        &mut self,
-        _: (EntityId, u8),
-        _: PairRecord,
-        _: RecordDigest,
-    ) -> Result<(), RecordFault> {
-        self.pairs += 1;
+/// What reading the records found.
+struct Read {
+    held: CheckpointVerified,
+    pairs: PairCount,
+}
+
+impl LoadSink for Read {
+    fn pair(&mut self, pair: (EntityId, u8), _: PairRecord, _: Round) -> Result<(), RecordFault> {
+        self.pairs.add(pair);
         Ok(())
     }
 
     fn source(&mut self, _: u64, _: SourceRecord) -> Result<(), RecordFault> {
-        self.sources += 1;
+        self.held.sources += 1;
         Ok(())
     }
 
     fn ids(&mut self, _: Key, _: IdsRecord) -> Result<(), RecordFault> {
-        self.ids += 1;
+        self.held.ids += 1;
         Ok(())
     }
 }

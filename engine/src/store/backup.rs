@@ -34,7 +34,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// Records in one batch of the copy.
-const BATCH_RECORDS: usize = 4096;
+const BATCH_RECORDS: usize = 512;
 /// Times a log is copied again because it moved on meanwhile.
 const TRIES: usize = 20;
 

@@ -55,7 +55,7 @@ pub(crate) struct Pace {
 pub struct CheckpointMetrics {
     /// Checkpoints finished since the store was opened.
     pub finished: u64,
-    /// Records written since then.
+    /// Pairs, and records of sources and ids, written since then.
     pub records: u64,
     /// Bytes of keys and values written since then.
     pub bytes: u64,

@@ -1,12 +1,12 @@
 //! Records and events on their way to whoever rebuilds the state: all shards, or one that looks.
 //!
 //! ```text
-//! storage ─raw pairs, by entity─▶ shards: look at each, take it in ─parts─▶ all of them proved
+//! storage ─pages, looked at─▶ pairs, by entity ─▶ shards: take them in ─▶ what they came to
 //! ```
 //!
 //! Promises: each is given to the shard that owns its entity, in its order; a record says whether
 //! the logs may give events again that it includes. What the shards were given counts once
-//! [`Outlets::proof`] has their word for it.
+//! [`Outlets::taken`] has their word for it.
 //! Invariants: parts are bounded, and so are those on their way.
 //! Not here: reading them (`recover`, `ebbtide_shard::checkpoint`).
 
@@ -16,8 +16,8 @@ use super::sources::SourceOffsets;
 use super::{FjallStorage, StoreError};
 use ebbtide_router::Placement;
 use ebbtide_shard::checkpoint::{
-    self, IdsRecord, Key, LoadError, LoadSink, Loaded, MetaRecord, PairRecord, RawPairs,
-    RecordDigest, RecordFault, SourceRecord, Tag, load_range, scan_pairs,
+    IdsRecord, Key, ListedPair, LoadError, LoadSink, Loaded, MetaRecord, PairRecord, RecordFault,
+    Round, Rounds, RoutedPairs, SourceRecord, Tag, load_range, scan_pairs,
 };
 use ebbtide_shard::limits::IDS_PER_GENERATION;
 use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
@@ -36,9 +36,9 @@ const PARTS_AHEAD: usize = 16;
 
 /// What a shard is given while it is rebuilt.
 enum Part {
-    Pairs(RawPairs),
-    /// There are no more pairs; what were they?
-    Proof(Sender<Result<Proof, LoadError>>),
+    Pairs(RoutedPairs),
+    /// There are no more pairs; what did they come to?
+    Taken(Sender<Result<Taken, LoadError>>),
     Ids(Vec<(EntityHash, u128)>),
     Events(Vec<ReplayedEvent>),
     Sources(Arc<Vec<SourceRecord>>),
@@ -46,10 +46,11 @@ enum Part {
     Go(Box<(Replayed, StartOptions)>),
 }
 
-/// What pairs were, when looked at.
+/// What the pairs came to that a shard was given.
 #[derive(Default)]
-struct Proof {
-    part: checkpoint::Part,
+struct Taken {
+    /// In which rounds they were last saved.
+    rounds: Rounds,
     /// The last record of a log that any of them includes.
     last_included: Lsn,
 }
@@ -76,19 +77,19 @@ impl ShardParts {
         mut sources: SourceTable,
     ) -> Result<Option<Rebuilt>, String> {
         let Self { parts, covered } = self;
-        let mut read = Ok(checkpoint::Part::default());
+        let mut taken = Ok(());
         for part in parts {
             match part {
                 Part::Pairs(pairs) => {
                     let is_ahead = |hash, lsn| covered.is_ahead(hash, lsn);
-                    read = read.and_then(|mut part| {
-                        recovering.restore_all(&pairs, is_ahead, &mut part).map(|()| part)
-                    });
+                    taken = taken.and_then(|()| recovering.restore_all(&pairs, is_ahead));
                 }
-                Part::Proof(tell) => {
-                    let last_included = recovering.last_included();
-                    let read = std::mem::replace(&mut read, Ok(checkpoint::Part::default()));
-                    let _nobody_waits = tell.send(read.map(|part| Proof { part, last_included }));
+                Part::Taken(tell) => {
+                    let taken = std::mem::replace(&mut taken, Ok(())).map(|()| Taken {
+                        rounds: recovering.rounds(),
+                        last_included: recovering.last_included(),
+                    });
+                    let _nobody_waits = tell.send(taken);
                 }
                 Part::Ids(ids) => {
                     for (hash, key) in ids {
@@ -123,7 +124,7 @@ pub(crate) struct Outlets {
 
 struct Outlet {
     parts: SyncSender<Part>,
-    pairs: RawPairs,
+    pairs: RoutedPairs,
     ids: Vec<(EntityHash, u128)>,
     events: Vec<ReplayedEvent>,
 }
@@ -134,7 +135,7 @@ impl Outlets {
         let covered = Arc::new(Covered::of(meta));
         let way = |_| {
             let (parts, inbox) = sync_channel(PARTS_AHEAD);
-            let (pairs, ids, events) = (RawPairs::default(), Vec::new(), Vec::new());
+            let (pairs, ids, events) = (RoutedPairs::default(), Vec::new(), Vec::new());
             let covered = Arc::clone(&covered);
             (Outlet { parts, pairs, ids, events }, ShardParts { parts: inbox, covered })
         };
@@ -146,29 +147,29 @@ impl Outlets {
         self.placement.shards()
     }
 
-    /// Gives a pair, as the storage has it, to the shard that owns it.
-    fn raw_pair(&mut self, pair: (EntityId, u8), hash: EntityHash, value: &[u8]) {
+    /// Gives a pair, with its counts, to the shard that owns it.
+    fn pair(&mut self, (hash, round): (EntityHash, Round), pair: (&ListedPair, &[(u8, u32)])) {
         let way = self.way(hash);
-        way.pairs.push(pair, hash, value);
+        way.pairs.push((hash, round), pair);
         if way.pairs.len() >= PART_ITEMS {
             way.flush();
         }
     }
 
-    /// What the pairs were, once the shards have looked at all of them.
-    fn proof(&mut self) -> Result<Result<Proof, LoadError>, StoreError> {
+    /// What the pairs came to, once the shards have taken all of them in.
+    fn taken(&mut self) -> Result<Result<Taken, LoadError>, StoreError> {
         self.flush();
         let ask = |way: &Outlet| {
             let (tell, told) = channel();
-            way.parts.send(Part::Proof(tell)).ok().map(|()| told)
+            way.parts.send(Part::Taken(tell)).ok().map(|()| told)
         };
         let asked: Vec<_> = self.ways.iter().map(ask).collect();
-        let mut whole = Proof::default();
+        let mut whole = Taken::default();
         for (shard, told) in asked.into_iter().enumerate() {
             let gone = || StoreError::Shard { shard, why: "it ended while it was rebuilt".into() };
             match told.and_then(|told| told.recv().ok()).ok_or_else(gone)? {
-                Ok(Proof { part, last_included }) => {
-                    whole.part = whole.part.and(part);
+                Ok(Taken { rounds, last_included }) => {
+                    whole.rounds = whole.rounds.and(&rounds);
                     whole.last_included = whole.last_included.max(last_included);
                 }
                 Err(error) => return Ok(Err(error)),
@@ -355,22 +356,25 @@ impl<'a, I: Intake> Dealer<'a, I> {
 }
 
 impl Dealer<'_, Outlets> {
-    /// Reads a checkpoint in full. The shards look at its pairs, each at its own.
+    /// Reads a checkpoint in full; says too in which rounds the pairs were last saved.
     pub(crate) fn load(
         &mut self,
         storage: &FjallStorage,
         meta: MetaRecord,
-    ) -> Result<Result<Loaded, LoadError>, StoreError> {
-        let scanned = scan_pairs(storage, &meta, &mut |pair, value| {
+    ) -> Result<Result<(Loaded, Rounds), LoadError>, StoreError> {
+        let scanned = scan_pairs(storage, &meta, &mut |round, list| {
             self.count_record();
-            let hash = self.key.hash(pair.0);
-            self.intake.raw_pair(pair, hash, value);
+            for (pair, counts) in list.iter() {
+                let hash = self.key.hash(EntityId(pair.entity));
+                self.intake.pair((hash, round), (pair, counts));
+            }
         });
-        if let Err(error) = scanned {
-            return Ok(Err(error));
-        }
-        let Proof { mut part, last_included } = match self.intake.proof()? {
-            Ok(proof) => proof,
+        let mut part = match scanned {
+            Ok(part) => part,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Taken { rounds, last_included } = match self.intake.taken()? {
+            Ok(taken) => taken,
             Err(error) => return Ok(Err(error)),
         };
         self.last_included = last_included;
@@ -380,7 +384,7 @@ impl Dealer<'_, Outlets> {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        Ok(part.check(meta))
+        Ok(part.check(meta).map(|loaded| (loaded, rounds)))
     }
 }
 
@@ -388,12 +392,7 @@ impl Dealer<'_, Outlets> {
 struct Others<'d, 'a>(&'d mut Dealer<'a, Outlets>);
 
 impl LoadSink for Others<'_, '_> {
-    fn pair(
-        &mut self,
-        _: (EntityId, u8),
-        _: PairRecord,
-        _: RecordDigest,
-    ) -> Result<(), RecordFault> {
+    fn pair(&mut self, _: (EntityId, u8), _: PairRecord, _: Round) -> Result<(), RecordFault> {
         Err(RecordFault::Key)
     }
 
@@ -412,14 +411,14 @@ impl<I: PairIntake> LoadSink for Dealer<'_, I> {
         &mut self,
         (entity, number): (EntityId, u8),
         record: PairRecord,
-        digest: RecordDigest,
+        round: Round,
     ) -> Result<(), RecordFault> {
         self.count_record();
         let signal = self.numbers.signal(number).ok_or(RecordFault::Signal { number })?;
         let (hash, lsn) = (self.key.hash(entity), Lsn::new(record.lsn));
         let is_ahead = self.covered.is_ahead(hash, lsn);
         self.last_included = self.last_included.max(lsn);
-        let saved = Some(digest);
+        let saved = Some(round);
         self.intake.pair(RestoredPair { entity, hash, signal, record, saved }, is_ahead)
     }
 

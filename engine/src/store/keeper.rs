@@ -133,6 +133,13 @@ pub(super) struct Keeper {
     old_ids: Vec<Key>,
 }
 
+/// Does `work`, and turns its panics into values.
+fn caught<T>(work: impl FnOnce() -> Result<T, SaveError>) -> Result<T, SaveError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(SaveError::Failed { cause: format!("it panicked: {}", panic_message(&*panic)) })
+    })
+}
+
 impl Keeper {
     pub(super) fn new(
         charge: Charge,
@@ -243,33 +250,31 @@ impl Keeper {
             waiting,
         };
         self.running = Some(running);
+        let walk = match caught(|| self.charge.saver.begin_walk()) {
+            Ok(walk) => walk,
+            Err(error) => return self.fail(error),
+        };
         for (shard, (port, under_way)) in self.charge.ports.iter().zip(under_way).enumerate() {
             let lane = PartLane { shard, orders: self.orders.clone(), under_way };
-            if let Err(down) = port.post(Mail::Checkpoint(Box::new(lane))) {
+            if let Err(down) = port.post(Mail::Checkpoint(walk, Box::new(lane))) {
                 return self.give_up(&CheckpointError::Down(down));
             }
         }
     }
 
     fn part(&mut self, shard: usize, part: SavePart) {
-        let saved = catch_unwind(AssertUnwindSafe(|| self.save(shard, part)));
+        let saved = caught(|| self.save(shard, part));
         if let Some(running) = &self.running {
             running.under_way[shard].fetch_sub(1, Ordering::AcqRel);
         }
         self.charge.ports[shard].doorbell().ring();
         let finished = match saved {
-            Ok(Ok(true)) => catch_unwind(AssertUnwindSafe(|| self.finish())),
-            Ok(Ok(false)) => return,
-            Ok(Err(error)) => Ok(Err(error)),
-            Err(panic) => Err(panic),
+            Ok(true) => caught(|| self.finish()),
+            Ok(false) => return,
+            Err(error) => Err(error),
         };
-        match finished {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(error),
-            Err(panic) => {
-                let cause = format!("it panicked: {}", panic_message(&*panic));
-                self.fail(SaveError::Failed { cause });
-            }
+        if let Err(error) = finished {
+            self.fail(error);
         }
     }
 

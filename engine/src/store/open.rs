@@ -22,7 +22,9 @@ use super::whole::Reading;
 use super::{Durability, FjallStorage, StoreError, StoreLock, retune, seal};
 use crate::runtime::{DurableWork, Recovered};
 use ebbtide_router::Placement;
-use ebbtide_shard::checkpoint::{FORMAT_VERSION, MetaRecord, Opening, Saver, read_meta};
+use ebbtide_shard::checkpoint::{
+    FORMAT_VERSION, LoadError, MetaRecord, Opening, RecordFault, Saver, read_meta,
+};
 use ebbtide_shard::limits::SIGNALS_MAX;
 use ebbtide_shard::recovery::Recovering;
 use ebbtide_shard::schema::evolution::{Evolution, Retune};
@@ -64,7 +66,7 @@ pub struct RecoveryReport {
     pub created: bool,
     /// Which opening of the store this is, counted from 1.
     pub opening: u64,
-    /// Records read from the checkpoint.
+    /// Pairs restored from the checkpoint, and records of sources and ids.
     pub records_restored: u64,
     /// How long that took.
     pub restore_duration: Duration,
@@ -228,8 +230,12 @@ pub(crate) fn any_meta(
     files: &StoreFiles,
 ) -> Result<MetaRecord, StoreError> {
     let path = files.checkpoint();
-    let meta = read_meta(storage);
-    meta.map_err(|source| StoreError::Checkpoint { path, source })
+    read_meta(storage).map_err(|source| match source {
+        LoadError::MetaDamaged(RecordFault::Format { found }) if found > FORMAT_VERSION => {
+            StoreError::UnsupportedFormat { path, found, newest: FORMAT_VERSION }
+        }
+        source => StoreError::Checkpoint { path, source },
+    })
 }
 
 /// The meta record of a storage, if it is of this store and of a known format.
@@ -240,10 +246,6 @@ pub(crate) fn known_meta(
 ) -> Result<MetaRecord, StoreError> {
     let path = files.checkpoint();
     let meta = any_meta(storage, files)?;
-    if meta.format > FORMAT_VERSION {
-        let (found, newest) = (meta.format, FORMAT_VERSION);
-        return Err(StoreError::UnsupportedFormat { path, found, newest });
-    }
     if meta.store_id != manifest.store.0 {
         return Err(StoreError::ForeignCheckpoint { path });
     }
@@ -283,11 +285,8 @@ impl Prepared {
         let partitions = placement.partitions(port.shard());
         let (schema, numbers, key) = (Arc::clone(&self.schema), self.numbers.clone(), self.key());
         let own_port = Arc::clone(port);
-        let pairs = usize::try_from(self.meta.records).unwrap_or(usize::MAX);
-        let pairs = pairs / placement.shards();
         let recover = move || {
-            let mut recovering = Recovering::new(schema, numbers.clone(), key, partitions.clone());
-            recovering.expect(pairs);
+            let recovering = Recovering::new(schema, numbers.clone(), key, partitions.clone());
             let rebuilt = parts.take_in(recovering, SourceTable::new(partitions))?;
             let Some(rebuilt) = rebuilt else { return Ok(None) };
             let Rebuilt { recovering, sources, replayed, options } = rebuilt;
@@ -319,7 +318,7 @@ impl Prepared {
         let mut dealer = Dealer::new(&meta, (&key, &numbers), outlets, progress);
         let begun = Instant::now();
         let damaged = |source| StoreError::Checkpoint { path: files.checkpoint(), source };
-        let loaded = dealer.load(&storage, meta.clone())?.map_err(damaged)?;
+        let (loaded, rounds) = dealer.load(&storage, meta.clone())?.map_err(damaged)?;
         let restore_duration = begun.elapsed();
 
         let begun = Instant::now();
@@ -343,7 +342,7 @@ impl Prepared {
         let report = RecoveryReport {
             created,
             opening: meta.openings,
-            records_restored: meta.records,
+            records_restored: rounds.pairs() + loaded.others_count(),
             restore_duration,
             events_read: dealer.events,
             replay_duration: begun.elapsed(),
@@ -368,7 +367,8 @@ impl Prepared {
             signal_names: names,
             covered: covered.into_iter().collect(),
         };
-        let (leaving, saver) = (read.logs.into_keys().collect(), Saver::resume(storage, loaded));
+        let (leaving, saver) =
+            (read.logs.into_keys().collect(), Saver::resume(storage, loaded, rounds));
         Ok(Restored { files, saver, report, leaving, opening, lock })
     }
 }

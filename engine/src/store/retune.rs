@@ -14,7 +14,7 @@ use super::files;
 use super::recover::LEAVING;
 use super::whole::{Reading, Whole, Written};
 use super::{FjallStorage, StoreError};
-use ebbtide_shard::checkpoint::{Key, Opening};
+use ebbtide_shard::checkpoint::Opening;
 use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::schema::evolution::Evolution;
 use ebbtide_shard::schema::numbers::SignalNumbers;
@@ -85,8 +85,7 @@ fn convert(
 ) {
     let key = *whole.ledger.key();
     let mut ledger = SignalLedger::new(Arc::clone(schema), key, 0..PARTITIONS);
-    for (of, mut record) in whole.take_records(stored.by_signal()) {
-        let Key::Pair { entity, number } = of else { unreachable!("a ledger has pairs only") };
+    for ((entity, number), mut record) in whole.records(stored.by_signal()) {
         let signal = numbers.signal(number).expect("the new schema has every stored signal type");
         let old = record.sums;
         for (sum, source) in record.sums.iter_mut().zip(evolution.sources(signal)) {

@@ -9,8 +9,8 @@ use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, read_logs};
 use super::{FjallStorage, RecoveryProgress, StoreError, StoreFiles};
 use ebbtide_shard::checkpoint::{
-    IdsRecord, Key, MetaRecord, Opening, PairRecord, RecordFault, SaveError, Saver, SourceRecord,
-    StorageEngine, decode, load, source_id,
+    IdsRecord, Key, ListedPair, MetaRecord, Opening, PairRecord, RecordFault, Round, SaveError,
+    Saver, SourceRecord, StorageEngine, load, source_id,
 };
 use ebbtide_shard::dedup::RecentIds;
 use ebbtide_shard::limits::{IDS_RECORD_ENTRIES_MAX, PARTITIONS};
@@ -18,7 +18,7 @@ use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::source::SourceId;
 use ebbtide_shard::{
-    EntityHash, Materializer as _, PartitionKey, RestoredPair, Schema, SignalLedger, Walk,
+    EntityHash, EntityId, Materializer as _, PartitionKey, RestoredPair, Schema, SignalLedger, Walk,
 };
 use ebbtide_wal::{Lsn, Replayed};
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ enum Begin<'a> {
     Records,
 }
 
-/// Every pair counts as not saved yet, so that a walk writes them all.
+/// Every pair counts as not saved yet in the end, since it is to be saved elsewhere or nowhere.
 pub(crate) struct Unsaved {
     recovering: Recovering,
     /// Events that are taken in together.
@@ -74,14 +74,15 @@ impl Unsaved {
     /// The rebuilt state.
     pub(crate) fn finish(mut self) -> (SignalLedger, RecentIds) {
         self.flush();
-        let (ledger, ids, _) = self.recovering.finish();
+        let (mut ledger, ids, _) = self.recovering.finish();
+        ledger.forget_saved();
         (ledger, ids)
     }
 }
 
 impl PairIntake for Unsaved {
     fn pair(&mut self, pair: RestoredPair, is_ahead: bool) -> Result<(), RecordFault> {
-        self.recovering.restore(&RestoredPair { saved: None, ..pair }, is_ahead)
+        self.recovering.restore(&pair, is_ahead)
     }
 }
 
@@ -178,19 +179,21 @@ impl<S: StorageEngine> Reading<'_, S> {
 }
 
 impl Whole {
-    /// Every pair's record, in no particular order. Only the first call gives any.
-    pub(crate) fn take_records(
+    /// Every pair with its stored number, in no particular order. Each then counts as saved, so
+    /// this whole is not to be written any more.
+    pub(crate) fn records(
         &mut self,
         numbers: &[u8],
-    ) -> impl Iterator<Item = (Key, PairRecord)> {
-        let mut walk = Walk::begin();
+    ) -> impl Iterator<Item = ((EntityId, u8), PairRecord)> {
+        let mut walk = Walk::of_all(Round::FIRST);
         let next = move || self.ledger.checkpoint(&mut walk, self.last, numbers);
         std::iter::from_fn(next).flat_map(|chunk| {
-            let record = |(key, value): (Key, Option<&[u8]>)| {
-                let (record, _) = decode(key, value?).expect("it was just written");
-                Some((key, record))
+            let record = |(pair, counts): (&ListedPair, &[(u8, u32)])| {
+                let mut record = PairRecord::blank();
+                pair.write_to(counts, &mut record);
+                ((EntityId(pair.entity), pair.number), record)
             };
-            chunk.puts().changes().filter_map(record).collect::<Vec<_>>()
+            chunk.pairs().iter().map(record).collect::<Vec<_>>()
         })
     }
 
@@ -212,7 +215,7 @@ impl Whole {
         let Written { manifest, opening, layout, covered, numbers } = as_of;
         let number = opening.number;
         let mut saver = Saver::create(storage, manifest.store.0, opening)?;
-        let mut walk = Walk::begin();
+        let mut walk = saver.begin_walk()?;
         while let Some(chunk) = self.ledger.checkpoint(&mut walk, self.last, numbers) {
             saver.commit(&chunk)?;
         }

@@ -1,10 +1,10 @@
-//! What is written at once: a batch of changes, and a chunk of a ledger's records.
+//! What is written at once: a batch of changes, and a chunk of a ledger's pairs.
 //!
-//! Promises: values lie one behind the other in one piece of memory, so that a record costs no
-//! allocation of its own, and a thread that gives them away leaves nothing to be freed but that.
+//! Promises: values lie one behind the other in one piece of memory, and so do pairs, so that one
+//! of them costs no allocation of its own, and a thread that gives them away leaves nothing to be
+//! freed but that.
 
-use super::record::{PairRecord, encode_into};
-use super::{Key, RecordDigest, RecordFault, SetDigest};
+use super::{Key, ListedPair, PairList, Round, Rounds};
 use ebbtide_wal::Lsn;
 use std::ops::Range;
 
@@ -53,14 +53,6 @@ impl Batch {
         self.values.len()
     }
 
-    /// Adds the changes of another batch, which come later.
-    pub(super) fn append(&mut self, other: &Self) {
-        let first = self.values.len();
-        self.values.extend_from_slice(&other.values);
-        let moved = |at: &Range<usize>| first + at.start..first + at.end;
-        self.changes.extend(other.changes.iter().map(|(key, at)| (*key, at.as_ref().map(moved))));
-    }
-
     /// In the order of keys, in which storages take them fastest, and each key once: of several
     /// changes the last one counts.
     pub(super) fn sort(&mut self) {
@@ -76,22 +68,22 @@ impl Batch {
     }
 }
 
-/// Records of a ledger that a step of a walk wrote out, and what they do to the whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Pairs of a ledger that a step of a walk wrote out, in no order, and which records they replace.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     lsn: Lsn,
-    puts: Batch,
-    change: SetDigest,
-    new_records: u64,
+    round: Round,
+    pairs: PairList,
+    replaced: Rounds,
     last: bool,
 }
 
 impl Chunk {
     /// An empty chunk of states that include the log up to `lsn`.
     #[must_use]
-    pub fn new(lsn: Lsn) -> Self {
-        let (puts, change) = (Batch::default(), SetDigest::default());
-        Self { lsn, puts, change, new_records: 0, last: false }
+    pub fn new(lsn: Lsn, round: Round) -> Self {
+        let (pairs, replaced) = (PairList::default(), Rounds::default());
+        Self { lsn, round, pairs, replaced, last: false }
     }
 
     /// Everything up to here is in the states; commit the chunk only when the log is durable up
@@ -101,22 +93,22 @@ impl Chunk {
         self.lsn
     }
 
-    /// The records, as values under keys.
+    /// In which round they are written.
     #[must_use]
-    pub const fn puts(&self) -> &Batch {
-        &self.puts
+    pub const fn round(&self) -> Round {
+        self.round
     }
 
-    /// How the records change the digest of all records.
+    /// The pairs.
     #[must_use]
-    pub const fn change(&self) -> SetDigest {
-        self.change
+    pub const fn pairs(&self) -> &PairList {
+        &self.pairs
     }
 
-    /// How many of the records are the first of their pair.
+    /// In which rounds they had their latest records before; a new pair had none.
     #[must_use]
-    pub const fn new_records(&self) -> u64 {
-        self.new_records
+    pub const fn replaced(&self) -> &Rounds {
+        &self.replaced
     }
 
     /// Whether the walk ends with this chunk.
@@ -125,20 +117,12 @@ impl Chunk {
         self.last
     }
 
-    /// Adds a record, in place of the one with the digest `old`; gives back its own.
-    pub(crate) fn put(
-        &mut self,
-        key: Key,
-        record: &PairRecord,
-        old: Option<RecordDigest>,
-    ) -> Result<RecordDigest, RecordFault> {
-        let Batch { changes, values } = &mut self.puts;
-        let first = values.len();
-        let new = encode_into(key, record, values)?;
-        changes.push((key, Some(first..values.len())));
-        self.change = self.change.without(old).with(new);
-        self.new_records += u64::from(old.is_none());
-        Ok(new)
+    /// Adds a pair, whose latest record was in the round `before`.
+    pub(crate) fn put(&mut self, pair: ListedPair, counts: &[(u8, u32)], before: Option<Round>) {
+        self.pairs.push(pair, counts);
+        if let Some(before) = before {
+            self.replaced.add(before, 1);
+        }
     }
 
     pub(crate) fn set_last(&mut self) {
@@ -153,14 +137,13 @@ mod tests {
     #[test]
     fn of_several_changes_of_a_key_the_last_one_counts() {
         let [one, two, three] = [3, 1, 2].map(|id| Key::Source { id });
-        let (mut batch, mut later) = (Batch::default(), Batch::default());
+        let mut batch = Batch::default();
         batch.put(one, b"old");
         batch.put(two, b"two");
         batch.put(one, b"older");
-        later.put(three, b"gone");
-        later.put(one, b"new");
-        later.delete(three);
-        batch.append(&later);
+        batch.put(three, b"gone");
+        batch.put(one, b"new");
+        batch.delete(three);
         batch.sort();
         let want: [(Key, Option<&[u8]>); 3] =
             [(two, Some(b"two")), (three, None), (one, Some(b"new"))];

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! | id, 8 bytes, most significant first | 0 | tag | suffix |
+//! page    entity of its first pair                stored number of its signal type (1), round (8)
 //! pair    entity                                  stored number of the signal type (1)
 //! source  id of the source                        none
 //! ids     number of the opening                   shard (2), sequence (4), likewise
 //! meta    0                                       none
 //! ```
 //!
-//! Promises: keys order as their bytes do, first by id; no key begins another. Any bytes are a key
-//! or not one, never a panic.
+//! Promises: keys of one keyspace order as their bytes do, first by id. Any bytes are a key or not
+//! one, never a panic.
 
+use super::Round;
 use crate::EntityId;
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 
@@ -20,7 +23,7 @@ use std::ops::Deref;
 pub enum Tag {
     /// The one record that vouches for all others.
     Meta = 0,
-    /// The state of one entity and signal type.
+    /// The states of entities and signal types.
     Sig = 1,
     /// How far a source has come.
     Src = 2,
@@ -50,17 +53,26 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The key of one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The key of one record. Keys are ordered by tag, then as their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// Of the meta record.
     Meta,
-    /// Of a pair.
+    /// Of a pair: in format 1 that of a record, since then a name.
     Pair {
         /// Whose it is.
         entity: EntityId,
         /// The stored number of the signal type.
         number: u8,
+    },
+    /// Of pairs side by side.
+    Page {
+        /// Whose the first one is.
+        entity: EntityId,
+        /// The stored number of its signal type.
+        number: u8,
+        /// In which round they were written.
+        round: Round,
     },
     /// Of a source.
     Source {
@@ -81,7 +93,7 @@ pub enum Key {
 const ID: usize = 8;
 const TAG: usize = 9;
 const SUFFIX: usize = 10;
-const KEY_BYTES_MAX: usize = 16;
+const KEY_BYTES_MAX: usize = 19;
 
 impl Key {
     /// The keyspace it belongs to.
@@ -89,7 +101,7 @@ impl Key {
     pub const fn tag(&self) -> Tag {
         match self {
             Self::Meta => Tag::Meta,
-            Self::Pair { .. } => Tag::Sig,
+            Self::Pair { .. } | Self::Page { .. } => Tag::Sig,
             Self::Source { .. } => Tag::Src,
             Self::Ids { .. } => Tag::Ids,
         }
@@ -100,7 +112,7 @@ impl Key {
     pub const fn id(&self) -> u64 {
         match *self {
             Self::Meta => 0,
-            Self::Pair { entity, .. } => entity.0,
+            Self::Pair { entity, .. } | Self::Page { entity, .. } => entity.0,
             Self::Source { id } => id,
             Self::Ids { opening, .. } => opening,
         }
@@ -118,10 +130,15 @@ impl Key {
                 bytes[SUFFIX] = number;
                 SUFFIX + 1
             }
+            Self::Page { number, round, .. } => {
+                bytes[SUFFIX] = number;
+                bytes[SUFFIX + 1..].copy_from_slice(&round.get().to_be_bytes());
+                KEY_BYTES_MAX
+            }
             Self::Ids { shard, sequence, .. } => {
                 bytes[SUFFIX..SUFFIX + 2].copy_from_slice(&shard.to_be_bytes());
-                bytes[SUFFIX + 2..].copy_from_slice(&sequence.to_be_bytes());
-                KEY_BYTES_MAX
+                bytes[SUFFIX + 2..SUFFIX + 6].copy_from_slice(&sequence.to_be_bytes());
+                SUFFIX + 6
             }
         };
         KeyBytes { bytes, len }
@@ -135,6 +152,10 @@ impl Key {
         match *rest {
             [0, 0] if id == 0 => Some(Self::Meta),
             [0, 1, number] => Some(Self::Pair { entity: EntityId(id), number }),
+            [0, 1, number, ref round @ ..] => {
+                let round = Round::new(u64::from_be_bytes(round.try_into().ok()?))?;
+                Some(Self::Page { entity: EntityId(id), number, round })
+            }
             [0, 2] => Some(Self::Source { id }),
             [0, 3, ref suffix @ ..] => Self::ids_of(id, suffix),
             _ => None,
@@ -145,6 +166,18 @@ impl Key {
         let (shard, sequence) = suffix.split_first_chunk()?;
         let sequence = u32::from_be_bytes(sequence.try_into().ok()?);
         Some(Self::Ids { opening, shard: u16::from_be_bytes(*shard), sequence })
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.tag().cmp(&other.tag()).then_with(|| self.to_bytes().cmp(&*other.to_bytes()))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -185,6 +218,9 @@ mod tests {
             Just(Key::Meta),
             (any::<u64>(), any::<u8>())
                 .prop_map(|(entity, number)| Key::Pair { entity: EntityId(entity), number }),
+            (any::<u64>(), any::<u8>(), 1..u64::MAX).prop_map(|(entity, number, round)| {
+                Key::Page { entity: EntityId(entity), number, round: Round::new(round).unwrap() }
+            }),
             any::<u64>().prop_map(|id| Key::Source { id }),
             (any::<u64>(), any::<u16>(), any::<u32>())
                 .prop_map(|(opening, shard, sequence)| Key::Ids { opening, shard, sequence }),
@@ -216,6 +252,9 @@ mod tests {
     fn the_bytes_of_keys_are_frozen() {
         let pair = Key::Pair { entity: EntityId(0x0102), number: 7 };
         assert_eq!(pair.to_string(), "0000000000000102000107");
+        let (entity, round) = (EntityId(0x0102), Round::new(0x0304).unwrap());
+        let page = Key::Page { entity, number: 7, round };
+        assert_eq!(page.to_string(), "00000000000001020001070000000000000304");
         assert_eq!(Key::Source { id: 0x0102 }.to_string(), "00000000000001020002");
         assert_eq!(Key::Meta.to_string(), "00000000000000000000");
         let ids = Key::Ids { opening: 5, shard: 0x0203, sequence: 0x0405_0607 };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! meta ─▶ scan tag by tag, range by range ─▶ check each record ─▶ sink;  parts ─merge─▶ check
-//!         scan of pairs ─▶ raw pairs, to other threads ─▶ check each ─▶ …
+//!         scan of pairs ─▶ check each page ─▶ routed pairs, to the threads of shards
 //! ```
 //!
 //! Promises: what the sink was given is, once [`Part::check`] has passed, exactly the set of
@@ -13,8 +13,8 @@
 
 use super::key::hex;
 use super::{
-    IdsRecord, Key, MetaRecord, PairRecord, RecordDigest, RecordFault, SetDigest, SourceRecord,
-    StorageEngine, StorageError, Tag, decode, decode_pair,
+    IdsRecord, Key, ListedPair, MetaRecord, PairList, PairRecord, RecordDigest, RecordFault, Round,
+    SetDigest, SourceRecord, StorageEngine, StorageError, Tag, decode, decode_page,
 };
 use crate::{EntityHash, EntityId};
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 /// What takes the records of a checkpoint.
 pub trait LoadSink {
-    /// Takes the record of a pair, an entity and the stored number of a signal type; the storage
-    /// holds it under this digest.
+    /// Takes what is stored of a pair, an entity and the stored number of a signal type, in a
+    /// round. There may be more of it, of other rounds: the latest one counts.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ pub trait LoadSink {
         &mut self,
         pair: (EntityId, u8),
         record: PairRecord,
-        digest: RecordDigest,
+        round: Round,
     ) -> Result<(), RecordFault>;
 
     /// Takes a source's record.
@@ -73,6 +73,19 @@ pub enum LoadError {
         /// What is wrong.
         fault: RecordFault,
     },
+    /// The state of a pair is of no use.
+    #[error(
+        "what the checkpoint holds of entity {}, signal type number {number}, is damaged: {fault}",
+        entity.0
+    )]
+    Pair {
+        /// Whose it is.
+        entity: EntityId,
+        /// The stored number of the signal type.
+        number: u8,
+        /// What is wrong.
+        fault: RecordFault,
+    },
     /// Every record is whole, but there are not as many as there should be.
     #[error("the checkpoint holds {found} records, and {expected} were written")]
     Count {
@@ -82,67 +95,48 @@ pub enum LoadError {
         expected: u64,
     },
     /// Every record is whole and their number is right, but they are not those last written.
-    #[error("some of the checkpoint's {records} records are not in their latest version")]
+    #[error("some of the checkpoint's {records} records are not those that were written last")]
     Set {
         /// How many there are.
         records: u64,
     },
 }
 
-impl LoadError {
-    /// Of a record under `key`.
-    pub(crate) fn record(key: Key, fault: RecordFault) -> Self {
-        Self::Record { tag: key.tag(), key: key.to_string(), fault }
-    }
-}
-
-/// Records of pairs as a storage has them, on their way to a thread that looks at them.
+/// Pairs on their way to the shard that owns their entities.
 #[derive(Debug, Default)]
-pub struct RawPairs {
-    pairs: Vec<RawPair>,
-    values: Vec<u8>,
+pub struct RoutedPairs {
+    list: PairList,
+    /// The keyed hash of the entity of each, and in which round it was written.
+    ways: Vec<(EntityHash, Round)>,
 }
 
-/// Where a pair's record is among others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RawPair {
-    pub(crate) entity: EntityId,
-    /// The keyed hash of the entity.
-    pub(crate) hash: EntityHash,
-    /// The stored number of the signal type.
-    pub(crate) number: u8,
-    /// The end of its value, which begins where the one before ends.
-    end: usize,
-}
-
-impl RawPairs {
-    /// Adds the record of an entity and the stored number of a signal type.
-    pub fn push(&mut self, (entity, number): (EntityId, u8), hash: EntityHash, value: &[u8]) {
-        self.values.extend_from_slice(value);
-        self.pairs.push(RawPair { entity, hash, number, end: self.values.len() });
+impl RoutedPairs {
+    /// Adds a pair with its counts.
+    pub fn push(&mut self, way: (EntityHash, Round), (pair, counts): (&ListedPair, &[(u8, u32)])) {
+        self.list.push(*pair, counts);
+        self.ways.push(way);
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.pairs.len()
+        self.ways.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.ways.is_empty()
     }
 
-    /// The pairs.
-    pub(crate) fn pairs(&self) -> &[RawPair] {
-        &self.pairs
+    /// The pairs with their counts.
+    pub(crate) fn list(&self) -> &PairList {
+        &self.list
     }
 
-    /// The value of the pair at a place.
-    pub(crate) fn value(&self, at: usize) -> &[u8] {
-        let first = at.checked_sub(1).map_or(0, |before| self.pairs[before].end);
-        &self.values[first..self.pairs[at].end]
+    /// The hash of each one's entity, and its round.
+    pub(crate) fn ways(&self) -> &[(EntityHash, Round)] {
+        &self.ways
     }
 }
 
@@ -152,6 +146,14 @@ pub struct Part {
     records: u64,
     set: SetDigest,
     others: BTreeMap<Key, RecordDigest>,
+    pages: BTreeMap<Key, Page>,
+}
+
+/// What is known of a record of pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) digest: RecordDigest,
+    pub(super) pairs: u32,
 }
 
 /// A checkpoint that was read in full; what a [`super::Saver`] goes on from.
@@ -161,6 +163,15 @@ pub struct Loaded {
     pub meta: MetaRecord,
     /// Digests of the records of sources and ids.
     pub(super) others: BTreeMap<Key, RecordDigest>,
+    pub(super) pages: BTreeMap<Key, Page>,
+}
+
+impl Loaded {
+    /// How many records of sources and ids there are.
+    #[must_use]
+    pub fn others_count(&self) -> u64 {
+        self.others.len() as u64
+    }
 }
 
 /// Reads a checkpoint in full.
@@ -206,31 +217,32 @@ pub fn load_range(
     bad.map(|()| part)
 }
 
-/// Gives every pair of a checkpoint with its value to `each`, which looks at the value or has it
-/// looked at ([`Part::take_pair`]).
+/// Gives the pairs of every record of a checkpoint to `each`, with the round they were written in.
 ///
 /// # Errors
 ///
-/// [`LoadError`] that names the first key that is of no pair, or of the storage.
+/// [`LoadError`] that names the first bad record, or of the storage.
 pub fn scan_pairs(
     storage: &impl StorageEngine,
     meta: &MetaRecord,
-    each: &mut impl FnMut((EntityId, u8), &[u8]),
-) -> Result<(), LoadError> {
-    let (tag, mut bad) = (Tag::Sig, Ok(()));
+    each: &mut impl FnMut(Round, &PairList),
+) -> Result<Part, LoadError> {
+    let (tag, mut part, mut list, mut bad) =
+        (Tag::Sig, Part::default(), PairList::default(), Ok(()));
     storage.scan(tag, 0..=u64::MAX, &mut |key, value| {
-        let fault = match Key::of_bytes(key) {
-            Some(Key::Pair { entity, number }) if is_known(meta, number) => {
-                each((entity, number), value);
-                return ControlFlow::Continue(());
+        let of_pairs = Key::of_bytes(key).filter(|key| key.tag() == tag).ok_or(RecordFault::Key);
+        match of_pairs.and_then(|key| part.take_pairs(key, value, meta, &mut list)) {
+            Ok(round) => {
+                each(round, &list);
+                ControlFlow::Continue(())
             }
-            Some(Key::Pair { number, .. }) => RecordFault::Signal { number },
-            _ => RecordFault::Key,
-        };
-        bad = Err(LoadError::Record { tag, key: hex(key), fault });
-        ControlFlow::Break(())
+            Err(fault) => {
+                bad = Err(LoadError::Record { tag, key: hex(key), fault });
+                ControlFlow::Break(())
+            }
+        }
     })?;
-    bad
+    bad.map(|()| part)
 }
 
 /// Whether the store has a signal type of this number.
@@ -292,6 +304,7 @@ impl Part {
         self.records += other.records;
         self.set = self.set.and(other.set);
         self.others.extend(other.others);
+        self.pages.extend(other.pages);
         self
     }
 
@@ -307,24 +320,45 @@ impl Part {
         if self.set != SetDigest(meta.set_digest) {
             return Err(LoadError::Set { records: self.records });
         }
-        Ok(Loaded { meta, others: self.others })
+        Ok(Loaded { meta, others: self.others, pages: self.pages })
     }
 
-    /// Counts in the record of a pair, once it is known to be one and read into `record`.
-    ///
-    /// # Errors
-    ///
-    /// As [`decode`]; what is in `record` then is of no use.
-    pub fn take_pair(
+    /// Counts in a record of pairs, once it is known to be one, and reads it into `list`; gives the
+    /// round it was written in.
+    fn take_pairs(
         &mut self,
-        (entity, number): (EntityId, u8),
+        key: Key,
         value: &[u8],
-        record: &mut PairRecord,
-    ) -> Result<RecordDigest, RecordFault> {
-        let digest = decode_pair(Key::Pair { entity, number }, value, record)?;
+        meta: &MetaRecord,
+        list: &mut PairList,
+    ) -> Result<Round, RecordFault> {
+        let (round, digest) = match key {
+            Key::Pair { number, .. } if !is_known(meta, number) => {
+                return Err(RecordFault::Signal { number });
+            }
+            Key::Pair { entity, number } => {
+                let (record, digest) = decode(key, value)?;
+                list.clear();
+                list.push_record((entity, number), &record);
+                (Round::FIRST, digest)
+            }
+            Key::Page { round, .. } => (round, decode_page(key, value, list)?),
+            _ => return Err(RecordFault::Key),
+        };
+        if let Some(&ListedPair { number, .. }) =
+            list.pairs.iter().find(|pair| !is_known(meta, pair.number))
+        {
+            return Err(RecordFault::Signal { number });
+        }
+        let pairs = u32::try_from(list.len()).expect("a record is bounded");
+        self.pages.insert(key, Page { digest, pairs });
+        self.count(digest);
+        Ok(round)
+    }
+
+    fn count(&mut self, digest: RecordDigest) {
         self.records += 1;
         self.set = self.set.with(digest);
-        Ok(digest)
     }
 
     fn take(
@@ -335,31 +369,30 @@ impl Part {
         sink: &mut impl LoadSink,
     ) -> Result<(), RecordFault> {
         let key = Key::of_bytes(key).filter(|key| key.tag() == tag).ok_or(RecordFault::Key)?;
-        let digest = match key {
+        match key {
             Key::Meta => return Err(RecordFault::Key),
-            Key::Pair { number, .. } if !is_known(meta, number) => {
-                return Err(RecordFault::Signal { number });
-            }
-            Key::Pair { entity, number } => {
-                let (record, digest) = decode(key, value)?;
-                sink.pair((entity, number), record, digest)?;
-                digest
+            Key::Pair { .. } | Key::Page { .. } => {
+                let mut list = PairList::default();
+                let round = self.take_pairs(key, value, meta, &mut list)?;
+                for (pair, counts) in list.iter() {
+                    let mut record = PairRecord::blank();
+                    pair.write_to(counts, &mut record);
+                    sink.pair((EntityId(pair.entity), pair.number), record, round)?;
+                }
             }
             Key::Source { id } => {
                 let (record, digest) = decode(key, value)?;
                 sink.source(id, record)?;
                 self.others.insert(key, digest);
-                digest
+                self.count(digest);
             }
             Key::Ids { .. } => {
                 let (record, digest) = decode(key, value)?;
                 sink.ids(key, record)?;
                 self.others.insert(key, digest);
-                digest
+                self.count(digest);
             }
-        };
-        self.records += 1;
-        self.set = self.set.with(digest);
+        }
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! The checkpoint: a shard's state in a storage engine, and back.
 //!
 //! ```text
-//! save   ledger ─walk─▶ chunk ─┐
-//!        sources, ids ─────────┴▶ saver ─records + meta─▶ storage ─flush, read back─▶ covered
+//! save   ledger ─walk─▶ chunk ─▶ pages ─┐
+//!        sources, ids ──────────────────┴▶ saver ─records + meta─▶ storage ─read back─▶ covered
 //! load   storage ─scan─▶ record ─check─▶ ledger, sources, ids;  all of them ─check─▶ meta
 //! ```
 //!
@@ -21,23 +21,27 @@ mod digest;
 mod key;
 mod load;
 mod memory;
+mod read_back;
 mod record;
+mod round;
+mod run;
 mod saver;
 mod storage;
 
 pub use batch::{Batch, Chunk};
 pub use digest::{RecordDigest, SetDigest};
 pub use key::{Key, KeyBytes, Tag};
-pub(crate) use load::RawPair;
 pub use load::{
-    LoadError, LoadSink, Loaded, Part, RawPairs, load, load_range, read_meta, scan_pairs, survey,
+    LoadError, LoadSink, Loaded, Part, RoutedPairs, load, load_range, read_meta, scan_pairs, survey,
 };
 pub use memory::{Fault, MemoryStorage};
+pub use read_back::ReadBack;
 pub use record::{
-    FORMAT_VERSION, IdsRecord, MetaRecord, PairRecord, Record, RecordFault, SourceRecord, decode,
-    decode_pair, encode, source_id,
+    FORMAT_VERSION, IdsRecord, ListedPair, MetaRecord, PairList, PairRecord, Record, RecordFault,
+    SourceRecord, decode, decode_page, encode, source_id,
 };
-pub use saver::{CheckpointDone, Opening, ReadBack, SaveError, Saver};
+pub use round::{Round, Rounds};
+pub use saver::{CheckpointDone, Opening, SaveError, Saver};
 pub use storage::{
     StorageAction, StorageEngine, StorageError, StorageErrorKind, Visit, key_bounds,
 };

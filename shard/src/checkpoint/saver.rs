@@ -1,31 +1,36 @@
 //! The one writer of a storage: it keeps the meta record true, batch by batch.
 //!
 //! ```text
-//! note opening ─▶ commit chunk … ─run, sorted─▶ batch ─▶ flush ─▶ read back
-//!                 put sources, put ids, delete … ─▶ batch
-//!                 finish ─▶ flush ─▶ read back ─▶ batch that raises `covered` ─▶ flush ─▶ meta
+//! note opening ─▶ begin walk ─▶ commit chunk … ─run─▶ pages ─▶ batch ─▶ flush ─▶ read back
+//!                               put sources, put ids, delete … ─▶ batch
+//!                 finish ─▶ flush, read back ─▶ let go of pages that no pair needs
+//!                        ─▶ flush, read back ─▶ batch that raises `covered` ─▶ flush ─▶ meta
 //! ```
 //!
-//! Chunks are collected to runs: records come in the order of a hash, and storages take many of
-//! them at once, in the order of their keys, far faster than one by one.
+//! Pages are never changed. A pair that changed goes to a page of the round under way; those of
+//! rounds before go once no pair has its latest state in their round. A walk writes out every pair
+//! when as much as half of what is stored is not the latest, when pages are mostly empty, and when
+//! there are records of single pairs.
 //! Promises: each batch carries the meta record that is right once it is applied; `covered` rises
 //! only after all records of the checkpoint were flushed, read back and hashed again. What reading
 //! back sees is the storage's view of them, caches included: it finds a stale or lost version, not
 //! a fault of the medium, which the next load finds.
-//! Invariants: records and their set digest are those of the storage; digests of sources and ids
-//! are known, so that a change needs no reading.
+//! Invariants: records and their set digest are those of the storage; their digests are known, so
+//! that a change needs no reading. Rounds rise; `rounds` says where the latest state of each pair
+//! is, of those that are written.
 //! Fails by: [`SaveError`]. After one nothing more is taken: whether the batch was applied is not
 //! known, and the ledger counts its records as saved. Opening the store again settles both.
 
-use super::record::verify;
+use super::load::Page;
+use super::read_back::{ReadBack, Written, compare, read_through};
+use super::run::{Pages, Run};
 use super::{
     Batch, Chunk, FORMAT_VERSION, IdsRecord, Key, Loaded, MetaRecord, Record, RecordDigest,
-    RecordFault, SetDigest, SourceRecord, StorageEngine, StorageError, Tag, encode,
+    RecordFault, Round, Rounds, SetDigest, SourceRecord, StorageEngine, StorageError, Tag, encode,
 };
-use crate::limits::RUN_BYTES_MAX;
-use std::cmp::Ordering;
+use crate::Walk;
+use crate::limits::{PAGE_PAIRS_MAX, RUN_BYTES_MAX};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 /// Of so many records one at least has to be read back for all of them to be read through: what a
 /// search for one key costs.
@@ -55,28 +60,10 @@ pub struct CheckpointDone {
     pub digest: [u8; 32],
     /// How far each log is covered.
     pub covered: Vec<(u32, u64)>,
-    /// Records written since the checkpoint before.
+    /// Pairs, and records of sources and ids, written since the checkpoint before.
     pub records: u64,
-    /// Bytes of their keys and values.
+    /// Bytes of keys and values written.
     pub bytes: u64,
-}
-
-/// What was found in place of a record that had been written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadBack {
-    /// Nothing.
-    #[error("it is missing")]
-    Missing,
-    /// Something that was deleted.
-    #[error("it was deleted and is still there")]
-    Undeleted,
-    /// Another version.
-    #[error("another version is there")]
-    Stale,
-    /// Bytes that are no record.
-    #[error("{0}")]
-    Damaged(#[from] RecordFault),
 }
 
 /// Why a checkpoint is not written.
@@ -113,13 +100,11 @@ pub enum SaveError {
     },
 }
 
-/// Records of pairs that are to be written together, and what they do to the whole.
-#[derive(Debug, Default)]
-struct Run {
-    batch: Batch,
-    change: SetDigest,
-    new_records: u64,
-}
+/// Pages that are let go of in one batch.
+const DROPPED_MAX: usize = 1 << 14;
+/// With so few pairs in a page on the average, pages are mostly empty; so few pages never are.
+const PAGE_PAIRS_FEW: u64 = PAGE_PAIRS_MAX as u64 / 4;
+const PAGES_FEW: u64 = 1024;
 
 /// The writer of one storage.
 #[derive(Debug)]
@@ -127,10 +112,14 @@ pub struct Saver<S> {
     storage: S,
     meta: MetaRecord,
     others: BTreeMap<Key, RecordDigest>,
+    pages: BTreeMap<Key, Page>,
+    /// The latest one begun.
+    round: Round,
+    rounds: Rounds,
     run: Run,
     run_bytes_max: usize,
-    /// What was written and not yet read back; `None` for what was deleted.
-    unread: Vec<(Key, Option<RecordDigest>)>,
+    /// What was written and not yet read back.
+    unread: Vec<Written>,
     records: u64,
     bytes: u64,
     failed: Option<String>,
@@ -158,19 +147,25 @@ impl<S: StorageEngine> Saver<S> {
             records: 0,
             set_digest: 0,
         };
-        let mut saver = Self::resume(storage, Loaded { meta, others: BTreeMap::new() });
+        let (others, pages) = (BTreeMap::new(), BTreeMap::new());
+        let mut saver = Self::resume(storage, Loaded { meta, others, pages }, Rounds::default());
         saver.note_opening(opening)?;
         Ok(saver)
     }
 
-    /// The saver of a storage that was loaded in full and not written to since.
+    /// The saver of a storage that was loaded in full and not written to since; `rounds` says where
+    /// the latest record of each pair is.
     #[must_use]
-    pub fn resume(storage: S, loaded: Loaded) -> Self {
-        let Loaded { meta, others } = loaded;
+    pub fn resume(storage: S, loaded: Loaded, rounds: Rounds) -> Self {
+        let Loaded { meta, others, pages } = loaded;
+        let round = pages.keys().map(|&key| round_of(key)).max().unwrap_or(Round::FIRST);
         Self {
             storage,
             meta,
             others,
+            pages,
+            round,
+            rounds,
             run: Run::default(),
             run_bytes_max: RUN_BYTES_MAX,
             unread: Vec::new(),
@@ -224,26 +219,52 @@ impl<S: StorageEngine> Saver<S> {
         assert!(number > self.meta.openings, "openings are numbered upwards");
         assert!(signal_names.starts_with(&self.meta.signal_names), "a number keeps its name");
         let meta = self.meta.clone();
-        let meta = MetaRecord { openings: number, schema_toml, signal_names, covered, ..meta };
+        let format = FORMAT_VERSION;
+        let meta =
+            MetaRecord { format, openings: number, schema_toml, signal_names, covered, ..meta };
         self.write(Batch::default(), meta)?;
         self.flush()
     }
 
-    /// Takes a chunk of a ledger's records, to be written with others: when there are many, with
+    /// Begins a round: the walk to go through every ledger with, for the checkpoint that comes now.
+    /// What a checkpoint that was not finished left needless goes first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saver::commit`].
+    pub fn begin_walk(&mut self) -> Result<Walk, SaveError> {
+        self.refuse_after_failure()?;
+        self.drop_unneeded()?;
+        self.round = self.round.next();
+        let stored: u64 = self.pages.values().map(|page| u64::from(page.pairs)).sum();
+        let latest = self.rounds.pairs();
+        let is_mostly_old = stored >= 2 * latest;
+        let is_mostly_empty = self.pages.len() as u64 > PAGES_FEW + latest / PAGE_PAIRS_FEW;
+        let is_of_single_pairs = self.rounds.need(Round::FIRST);
+        Ok(if is_mostly_old || is_mostly_empty || is_of_single_pairs {
+            Walk::of_all(self.round)
+        } else {
+            Walk::of_changed(self.round)
+        })
+    }
+
+    /// Takes a chunk of a ledger's pairs, to be written with others: when there are many, with
     /// [`Saver::write_run`], or when the checkpoint ends. The log must be durable up to
     /// [`Chunk::lsn`].
     ///
     /// # Errors
     ///
     /// [`SaveError`], of whatever kind: then nothing more is taken, but after
-    /// [`SaveError::Refused`].
+    /// [`SaveError::Refused`] of a source or of ids.
+    ///
+    /// # Panics
+    ///
+    /// If the chunk is of another round than the one begun last.
     pub fn commit(&mut self, chunk: &Chunk) -> Result<(), SaveError> {
         self.refuse_after_failure()?;
-        let Run { batch, change, new_records } = &mut self.run;
-        batch.append(chunk.puts());
-        *change = change.and(chunk.change());
-        *new_records += chunk.new_records();
-        if batch.value_bytes() < self.run_bytes_max {
+        assert!(chunk.round() == self.round, "a walk is of the round under way");
+        self.run.add(chunk);
+        if self.run.pairs.bytes() < self.run_bytes_max {
             return Ok(());
         }
         self.write_run()?;
@@ -285,9 +306,9 @@ impl<S: StorageEngine> Saver<S> {
         self.write_records(batch, change, -gone)
     }
 
-    /// Ends a checkpoint: every record written so far is flushed and read back, then the logs count
-    /// as covered as far as `covered` says, for a store of `layout` shards. After this, and not
-    /// before, the covered part of the logs may go.
+    /// Ends a checkpoint: every record written so far is flushed and read back, pages that no pair
+    /// needs go, then the logs count as covered as far as `covered` says, for a store of `layout`
+    /// shards. After this, and not before, the covered part of the logs may go.
     ///
     /// # Errors
     ///
@@ -305,6 +326,8 @@ impl<S: StorageEngine> Saver<S> {
         let falls = |&(log, lsn): &(u32, u64)| before.get(&log).is_some_and(|&old| lsn < old);
         assert!(!covered.iter().any(falls), "a log stays covered");
         self.write_run()?;
+        self.verify_written()?;
+        self.drop_unneeded()?;
         self.verify_written()?;
         let number = self.meta.checkpoint + 1;
         let meta = self.meta.clone();
@@ -328,6 +351,7 @@ impl<S: StorageEngine> Saver<S> {
             let refused = |fault| SaveError::Refused { key, fault };
             batch.put(key, &encode(key, &record).map_err(refused)?);
         }
+        self.records += batch.len() as u64;
         let (mut change, mut new) = (SetDigest::default(), 0);
         for (key, digest) in digests(&batch) {
             let digest = digest.expect("only values were put");
@@ -344,9 +368,37 @@ impl<S: StorageEngine> Saver<S> {
     ///
     /// As [`Saver::commit`].
     pub fn write_run(&mut self) -> Result<(), SaveError> {
-        let Run { mut batch, change, new_records } = std::mem::take(&mut self.run);
-        batch.sort();
-        self.write_records(batch, change, new_records.cast_signed())
+        let run = std::mem::take(&mut self.run);
+        let pages = run.pages(self.round);
+        let refused = |(key, fault)| self.fail(SaveError::Refused { key, fault });
+        let Pages { batch, known } = pages.map_err(refused)?;
+        let change =
+            known.iter().fold(SetDigest::default(), |set, (_, page)| set.with(page.digest));
+        self.pages.extend(known);
+        let pairs = run.pairs.len() as u64;
+        self.records += pairs;
+        run.replaced.iter().for_each(|(round, pairs)| self.rounds.take(round, pairs));
+        self.rounds.add(self.round, pairs);
+        drop(run);
+        let new = batch.len().cast_signed() as i64;
+        self.write_records(batch, change, new)
+    }
+
+    /// Lets go of the pages of rounds in which no pair has its latest state. What took their place
+    /// was read back, or loaded.
+    fn drop_unneeded(&mut self) -> Result<(), SaveError> {
+        let is_unneeded = |key: &&Key| !self.rounds.need(round_of(**key));
+        let unneeded: Vec<Key> = self.pages.keys().filter(is_unneeded).copied().collect();
+        for keys in unneeded.chunks(DROPPED_MAX) {
+            let (mut batch, mut change) = (Batch::default(), SetDigest::default());
+            for &key in keys {
+                batch.delete(key);
+                change = change.without(self.pages.remove(&key).map(|page| page.digest));
+            }
+            let gone = keys.len().cast_signed() as i64;
+            self.write_records(batch, change, -gone)?;
+        }
+        Ok(())
     }
 
     /// Writes records with the meta record they make true, and notes that they are to be read back.
@@ -361,7 +413,6 @@ impl<S: StorageEngine> Saver<S> {
         }
         self.unread.extend(digests(&batch));
         for (key, value) in batch.changes().filter_map(|(key, value)| Some((key, value?))) {
-            self.records += 1;
             self.bytes += (key.to_bytes().len() + value.len()) as u64;
         }
         let records = self.meta.records.checked_add_signed(new);
@@ -391,10 +442,12 @@ impl<S: StorageEngine> Saver<S> {
         unread.reverse();
         unread.sort_by_key(|&(key, _)| key);
         unread.dedup_by_key(|&mut (key, _)| key);
-        let pairs = unread.partition_point(|&(key, _)| key.tag() <= Tag::Sig);
-        let (pairs, others) = unread.split_at(pairs);
-        let search = if READ_THROUGH * pairs.len() as u64 >= self.meta.records {
-            self.read_through(pairs)?;
+        let pages = unread.partition_point(|&(key, _)| key.tag() <= Tag::Sig);
+        let (pages, others) = unread.split_at(pages);
+        let search = if READ_THROUGH * pages.len() as u64 >= self.meta.records {
+            let read =
+                read_through(&self.storage, pages).map_err(|error| self.fail(error.into()))?;
+            read.map_err(|(key, found)| self.fail(SaveError::ReadBack { key, found }))?;
             others
         } else {
             &unread
@@ -405,34 +458,6 @@ impl<S: StorageEngine> Saver<S> {
                 .map_err(|found| self.fail(SaveError::ReadBack { key, found }))?;
         }
         Ok(())
-    }
-
-    /// Reads all pairs from the first to the last of `pairs`, and compares those.
-    fn read_through(&mut self, pairs: &[(Key, Option<RecordDigest>)]) -> Result<(), SaveError> {
-        let (Some(first), Some(last)) = (pairs.first(), pairs.last()) else { return Ok(()) };
-        let (mut left, mut bad) = (pairs.iter(), None);
-        let mut next = left.next();
-        let read = self.storage.scan(Tag::Sig, first.0.id()..=last.0.id(), &mut |found, value| {
-            let (Some(&(key, written)), Some(found)) = (next, Key::of_bytes(found)) else {
-                return ControlFlow::Continue(());
-            };
-            let compared = match key.cmp(&found) {
-                Ordering::Greater => return ControlFlow::Continue(()),
-                Ordering::Equal => compare(key, written, Some(value)),
-                Ordering::Less => compare(key, written, None),
-            };
-            next = left.next();
-            match compared {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(found) => {
-                    bad = Some(SaveError::ReadBack { key, found });
-                    ControlFlow::Break(())
-                }
-            }
-        });
-        read.map_err(|error| self.fail(error.into()))?;
-        let rest = next.map(|&(key, _)| SaveError::ReadBack { key, found: ReadBack::Missing });
-        bad.or(rest).map_or(Ok(()), |error| Err(self.fail(error)))
     }
 
     fn read(&mut self, key: Key) -> Result<Option<Vec<u8>>, SaveError> {
@@ -459,20 +484,15 @@ impl<S: StorageEngine> Saver<S> {
     }
 }
 
-/// The digests of a batch's values, by key; `None` for what it deletes.
-fn digests(batch: &Batch) -> impl Iterator<Item = (Key, Option<RecordDigest>)> {
-    batch.changes().map(|(key, value)| (key, value.and_then(RecordDigest::of_value)))
+/// In which round the pairs of a record were written.
+const fn round_of(key: Key) -> Round {
+    match key {
+        Key::Page { round, .. } => round,
+        _ => Round::FIRST,
+    }
 }
 
-/// Whether what is read under `key` is what was written.
-fn compare(key: Key, written: Option<RecordDigest>, value: Option<&[u8]>) -> Result<(), ReadBack> {
-    match (written, value) {
-        (None, None) => Ok(()),
-        (None, Some(_)) => Err(ReadBack::Undeleted),
-        (Some(_), None) => Err(ReadBack::Missing),
-        (Some(digest), Some(value)) => {
-            let (_, found) = verify(key, value)?;
-            if found == digest { Ok(()) } else { Err(ReadBack::Stale) }
-        }
-    }
+/// The digests of a batch's values, by key; `None` for what it deletes.
+fn digests(batch: &Batch) -> impl Iterator<Item = Written> {
+    batch.changes().map(|(key, value)| (key, value.and_then(RecordDigest::of_value)))
 }

@@ -1,25 +1,32 @@
 //! The ledger written out pair by pair while events go on, and put back.
 //!
 //! ```text
-//! slot ─dirty?─▶ record ─▶ chunk ─▶ storage;  the slot keeps the record's digest
+//! slot ─dirty?─▶ chunk ─▶ pages ─▶ storage;  the slot keeps the round it was written in
 //! ```
 //!
-//! Promises: a walk from beginning to end writes out every pair that was dirty when it began,
-//! whatever is applied between its steps; a step is bounded, however large a partition is. A ledger
-//! put back answers to the bit as the one that was written out, then and after the same events.
+//! Promises: a walk from beginning to end writes out every pair that was dirty when it began, or
+//! every pair, whatever is applied between its steps; a step is bounded, however large a partition
+//! is. A ledger put back answers to the bit as the one that was written out, then and after the
+//! same events.
 //! Why a table that grows does not hide a pair, and does not keep a walk from its end: no slot
 //! moves, and new ones come behind all others, where it does not go.
 
 use super::SignalLedger;
-use crate::checkpoint::{Chunk, Key, PairRecord, RecordDigest, RecordFault};
+use super::top::may_enter;
+use crate::checkpoint::{Chunk, ListedPair, PairRecord, RecordFault, Round, Rounds};
 use crate::limits::{WALK_RECORDS_MAX, WALK_SLOTS_MAX};
+use crate::signal::buckets::Listed;
 use crate::signal::hot::HotSignalState;
 use crate::{EntityHash, EntityId, Materializer, RoutedEvent, SignalId, Timestamp};
 use ebbtide_wal::Lsn;
+use std::cmp::Ordering;
 
 /// How far a checkpoint has come in a ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
+    round: Round,
+    /// Whether pairs that have not changed are written out too.
+    is_of_all: bool,
     slot: usize,
     /// Behind the last pair that there was when it began; not known before its first step.
     end: Option<usize>,
@@ -29,14 +36,30 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// A walk at its beginning, with steps of the usual size.
+    /// A walk at its beginning, to write out what has changed since it was last saved.
     #[must_use]
-    pub fn begin() -> Self {
-        Self::in_steps_of(WALK_RECORDS_MAX, WALK_SLOTS_MAX)
+    pub const fn of_changed(round: Round) -> Self {
+        Self {
+            round,
+            is_of_all: false,
+            slot: 0,
+            end: None,
+            finished: false,
+            records_max: WALK_RECORDS_MAX,
+            slots_max: WALK_SLOTS_MAX,
+        }
     }
 
-    pub(crate) fn in_steps_of(records_max: usize, slots_max: usize) -> Self {
-        Self { slot: 0, end: None, finished: false, records_max, slots_max }
+    /// A walk at its beginning, to write out every pair.
+    #[must_use]
+    pub const fn of_all(round: Round) -> Self {
+        Self { is_of_all: true, ..Self::of_changed(round) }
+    }
+
+    /// The same in steps of another size.
+    #[cfg(test)]
+    pub(crate) fn in_steps_of(self, records_max: usize, slots_max: usize) -> Self {
+        Self { records_max, slots_max, ..self }
     }
 }
 
@@ -51,9 +74,9 @@ pub struct RestoredPair {
     pub signal: SignalId,
     /// Its state.
     pub record: PairRecord,
-    /// Under which digest the storage holds the record; `None` if it does not, and the next
-    /// checkpoint has to write it.
-    pub saved: Option<RecordDigest>,
+    /// In which round the storage has it; `None` if it does not, and the next checkpoint has to
+    /// write it.
+    pub saved: Option<Round>,
 }
 
 impl Materializer for SignalLedger {
@@ -66,17 +89,17 @@ impl Materializer for SignalLedger {
         if walk.finished {
             return None;
         }
-        let (mut chunk, mut record) = (Chunk::new(lsn), PairRecord::blank());
+        let (mut chunk, mut counts) = (Chunk::new(lsn, walk.round), Vec::new());
         let mut looks = 0;
         let end = *walk.end.get_or_insert(self.states.len());
         while walk.slot < end {
             let slot = walk.slot;
             walk.slot += 1;
-            if self.states.at(slot).is_some_and(HotSignalState::is_dirty) {
-                self.write_out(slot, numbers, (&mut chunk, &mut record));
+            if self.states.at(slot).is_some_and(|state| walk.is_of_all || state.is_dirty()) {
+                self.write_out(slot, numbers, &mut chunk, &mut counts);
             }
             looks += 1;
-            if looks == walk.slots_max || chunk.puts().len() == walk.records_max {
+            if looks == walk.slots_max || chunk.pairs().len() == walk.records_max {
                 return Some(chunk);
             }
         }
@@ -85,7 +108,7 @@ impl Materializer for SignalLedger {
         Some(chunk)
     }
 
-    fn restore(&mut self, pair: &RestoredPair) -> Result<(), RecordFault> {
+    fn restore(&mut self, pair: &RestoredPair) -> Result<bool, RecordFault> {
         let &RestoredPair { entity, hash, signal, ref record, saved } = pair;
         assert!(self.owns(hash), "a pair is restored in the shard that owns it");
         let half_lives = self.schema.def(signal).half_lives().len();
@@ -95,56 +118,84 @@ impl Materializer for SignalLedger {
         let time = Timestamp(record.last_update);
         let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
         let (state, slot) = Self::find_or_take(&mut self.states, &place);
-        assert!(state.all_time() == 0, "a pair is restored once, and before its events");
-        state.restore(record.sums, record.all_time);
-        if record.saturated {
-            state.set_saturated();
+        if state.all_time() != 0 {
+            assert!(saved.is_some() && !state.is_dirty(), "a pair is restored before its events");
+            match saved.cmp(&state.saved()) {
+                Ordering::Less => return Ok(false),
+                Ordering::Equal => return Err(RecordFault::Twice),
+                Ordering::Greater => {}
+            }
         }
-        if let Some(digest) = saved {
-            state.set_saved(digest.get());
+        state.restore(time, record.sums, (record.all_time, record.saturated));
+        if let Some(round) = saved {
+            state.set_saved(round);
         }
         self.buckets.put_back(state.buckets_mut(), time, &record.counts);
-        self.rank(slot, signal);
-        Ok(())
+        let front = &self.fronts[signal.index()];
+        if !front.holds(time, time) || may_enter(state, front.bars()) {
+            self.rank(slot, signal);
+        }
+        Ok(true)
     }
 }
 
 impl SignalLedger {
-    /// Makes room for so many pairs that will be restored.
-    pub(crate) fn reserve(&mut self, pairs: usize) {
-        self.states.reserve(pairs);
-    }
-
     /// Asks for the memory in which a pair will be restored.
     pub(crate) fn fetch(&self, hash: EntityHash, signal: SignalId) {
         self.states.fetch_home(self.states.home(hash, signal));
     }
 
-    /// Puts the record of a slot's pair in the chunk, and its digest in the slot. What is in
-    /// `record` before does not matter.
+    /// In which rounds its pairs were last saved.
+    #[must_use]
+    pub fn rounds(&self) -> Rounds {
+        let (mut rounds, mut same) = (Rounds::default(), (Round::FIRST, 0));
+        // Pairs that stand together were mostly saved together.
+        for round in self.states.iter().filter_map(HotSignalState::saved) {
+            if round != same.0 {
+                rounds.add(same.0, same.1);
+                same = (round, 0);
+            }
+            same.1 += 1;
+        }
+        rounds.add(same.0, same.1);
+        rounds
+    }
+
+    /// Lets every pair count as never saved, so that it can be saved elsewhere.
+    pub fn forget_saved(&mut self) {
+        for slot in 0..self.states.len() {
+            if let Some(state) = self.states.at_mut(slot) {
+                state.forget_saved();
+            }
+        }
+    }
+
+    /// Puts a slot's pair in the chunk, and the round in the slot. What is in `counts` before does
+    /// not matter.
     fn write_out(
         &mut self,
         slot: usize,
         numbers: &[u8],
-        (chunk, record): (&mut Chunk, &mut PairRecord),
+        chunk: &mut Chunk,
+        counts: &mut Vec<Listed>,
     ) {
         let Some(state) = self.states.at_mut(slot) else { return };
         let half_lives = self.schema.def(state.signal()).half_lives().len();
-        let mut counts = std::mem::take(&mut record.counts);
         counts.clear();
-        self.buckets.list(state.buckets(), state.last_update(), &mut counts);
-        *record = PairRecord {
+        self.buckets.list(state.buckets(), state.last_update(), counts);
+        let pair = ListedPair {
+            entity: state.entity().0,
             lsn: chunk.lsn().get(),
             last_update: state.last_update().as_nanos(),
             sums: state.sums(),
             all_time: state.all_time(),
+            number: numbers[state.signal().index()],
             half_lives: u8::try_from(half_lives).expect("at most three half-lives"),
             saturated: state.is_saturated(),
-            counts,
+            counts: 0,
         };
-        let key = Key::Pair { entity: state.entity(), number: numbers[state.signal().index()] };
-        let digest = chunk.put(key, record, RecordDigest::new(state.saved()));
-        state.set_saved(digest.expect("the ledger keeps the rules of its records").get());
+        chunk.put(pair, counts, state.saved());
+        state.set_saved(chunk.round());
     }
 }
 

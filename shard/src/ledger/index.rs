@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Promises: the slot of a pair is found in one cache line of the index, seldom two; growing moves
-//! the entries of one segment, at most [`SEGMENT_ENTRIES`], and looks at no slot. Invariants: the
+//! the entries of one segment, at most `SEGMENT_ENTRIES`, and looks at no slot. Invariants: the
 //! entries of a group are taken from the first on; no group between the one that a mark names and
 //! the one it is in has a free entry; nothing is ever removed; at most three quarters of a
 //! segment's entries are taken, seven eighths of a small index's, all of a single group's; all
@@ -17,14 +17,9 @@
 
 use crate::blocks::Blocks;
 use crate::limits::{
-    DIRECTORY_BITS_MAX, GROUP_ENTRIES, SEGMENT_ENTRIES, SEGMENT_GROUP_BITS, SEGMENT_GROUPS,
-    SMALL_INDEX_BITS,
+    DIRECTORY_BITS_MAX, GROUP_ENTRIES, SEGMENT_GROUP_BITS, SEGMENT_GROUPS, SMALL_INDEX_BITS,
 };
 use crate::{EntityHash, SignalId};
-
-/// Entries that go into one segment on the average of many of which none has to split: it would at
-/// three quarters, and hashes are not spread quite evenly.
-const ENTRIES_RESERVED: usize = SEGMENT_ENTRIES / 16 * 11;
 
 /// Slots by mark.
 #[derive(Debug)]
@@ -171,22 +166,6 @@ impl Index {
         }
     }
 
-    /// Makes an empty index as large as it will be with so many pairs.
-    pub(super) fn reserve(&mut self, pairs: usize) {
-        let segments = pairs.div_ceil(ENTRIES_RESERVED).next_power_of_two();
-        let depth = segments.ilog2();
-        let is_empty = self.segments.iter().all(|segment| segment.taken == 0);
-        if !is_empty || segments == 1 || depth > DIRECTORY_BITS_MAX {
-            return;
-        }
-        while self.group_bits < SEGMENT_GROUP_BITS {
-            self.double();
-        }
-        (1..segments).for_each(|_| self.groups.extend(SEGMENT_GROUPS, Group::FREE));
-        self.segments = vec![Segment { taken: 0, depth }; segments];
-        self.directory = (0..).take(segments).collect();
-    }
-
     /// Bytes allocated.
     pub(super) fn memory_bytes(&self) -> usize {
         self.groups.memory_bytes()
@@ -268,6 +247,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SEGMENT_ENTRIES;
 
     #[test]
     fn the_directory_names_each_segment_where_its_bits_say() {
@@ -325,27 +305,5 @@ mod tests {
     fn more_pairs_of_one_mark_than_a_segment_holds_are_too_many() {
         let mut index = Index::default();
         (0..SEGMENT_ENTRIES).for_each(|slot| index.insert(EntityHash(5), SignalId(0), slot));
-    }
-
-    #[test]
-    fn an_index_that_was_reserved_is_the_one_it_would_have_become() {
-        for pairs in [1, 3000, 20_000, 50_000] {
-            let (mut grown, mut reserved) = (Index::default(), Index::default());
-            reserved.reserve(pairs as usize);
-            let groups = reserved.groups.len();
-            let hash = |slot: u32| EntityHash(slot.wrapping_mul(0x9E37_79B9));
-            for slot in 0..pairs {
-                grown.insert(hash(slot), SignalId(0), slot as usize);
-                reserved.insert(hash(slot), SignalId(0), slot as usize);
-            }
-            for slot in 0..pairs {
-                let home = reserved.home(hash(slot), SignalId(0));
-                assert!(reserved.find(home, |found| found == slot as usize).is_some());
-            }
-            if pairs > 3000 {
-                assert_eq!(reserved.groups.len(), groups, "it never grew");
-                assert!(groups <= 2 * grown.groups.len());
-            }
-        }
     }
 }

@@ -46,17 +46,6 @@ impl<S: Slot> Table<S> {
         self.seek((&home, self.likely(home)), entity, signal).map(|(_, slot)| slot)
     }
 
-    /// The same, to change.
-    pub fn find_mut(
-        &mut self,
-        hash: EntityHash,
-        entity: EntityId,
-        signal: SignalId,
-    ) -> Option<&mut S> {
-        let slot = self.search(self.home(hash, signal), entity, signal)?;
-        self.slots.get_mut(slot)
-    }
-
     /// Where the slot of an event's pair is; a new one if the pair was never seen.
     ///
     /// # Panics
@@ -71,11 +60,6 @@ impl<S: Slot> Table<S> {
             self.slots.extend(1, S::of(event));
             slot
         })
-    }
-
-    /// Makes the index of an empty table as large as it will be with so many pairs.
-    pub fn reserve(&mut self, pairs: usize) {
-        self.index.reserve(pairs);
     }
 
     /// Where the search for a pair begins, as long as the table does not grow.

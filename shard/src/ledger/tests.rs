@@ -125,6 +125,28 @@ fn ranks_order_pairs_as_their_scores_do() {
     assert_eq!(both.top(2, 50, now), want);
 }
 
+/// In batches, so that the front's bar decides and not the list's.
+#[test]
+fn of_equal_sums_the_smaller_ids_are_the_top_in_whatever_order_they_come() {
+    let now = 44 * 365 * 24 * HOUR_NS;
+    for step in [1, 599, 367, 233] {
+        let mut both = Both::new();
+        // The front stands before they come, and they do not move it.
+        both.record(10_000, 1, now + MINUTE_NS, 0.0);
+        let event = |n: u64| {
+            let (entity, signal) = (EntityId(n * step % 600), SignalId(1));
+            let hash = both.key.hash(entity);
+            RoutedEvent { entity, time: Timestamp(now), weight: 2.0, hash, signal }
+        };
+        let events: Vec<_> = (1..=600).map(event).collect();
+        events.chunks(64).for_each(|batch| both.ledger.apply_batch(batch));
+        let want: Vec<_> = (0..TOP_K_MAX as u64).map(EntityId).collect();
+        for half_life in 0..3 {
+            assert_eq!(both.top(half_life, TOP_K_MAX, Timestamp(now)), want, "{step}");
+        }
+    }
+}
+
 #[test]
 fn an_entity_with_nothing_but_zero_weights_is_in_no_ranking() {
     let mut both = Both::new();
@@ -139,7 +161,7 @@ fn a_full_all_time_counter_stays_full_and_says_so() {
     let mut both = Both::new();
     both.record(1, 1, 0, 1.0);
     let hash = both.key.hash(EntityId(1));
-    both.ledger.states.find_mut(hash, EntityId(1), SignalId(1)).unwrap().set_all_time(u64::MAX);
+    both.ledger.states.at_mut(0).unwrap().set_all_time(u64::MAX);
     let read = |both: &Both| both.ledger.read(hash, EntityId(1), SignalId(1), Timestamp(0));
     assert!(!read(&both).unwrap().saturated);
     both.record(1, 1, 0, 1.0);

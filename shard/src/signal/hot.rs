@@ -7,14 +7,15 @@
 //!
 //! Invariants: `sums[k]` is `Σ wᵢ·2^((tᵢ−L)/T)` for half-life `k` of the signal type, with `L` the
 //! landmark of `last_update` (derived, never stored); it is finite and not negative. `last_update`
-//! never goes back. `saved` is the digest of the pair's record in the checkpoint, zero before the
-//! first; a state that changed since is dirty.
+//! never goes back. `saved` is the round of the pair's latest record in the checkpoint, zero before
+//! the first; a state that changed since is dirty.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
 use super::buckets::BucketRef;
 use super::exp2::scale;
 use super::half_life::{Decay, HalfLife};
+use crate::checkpoint::Round;
 use crate::ledger::table::Slot;
 use crate::limits::HALF_LIVES_MAX;
 use crate::{EntityId, RoutedEvent, SignalId, Timestamp};
@@ -110,22 +111,36 @@ impl HotSignalState {
         self.flags & DIRTY != 0
     }
 
-    /// Digest of the pair's last saved record, zero if there is none.
-    pub(crate) const fn saved(&self) -> u64 {
-        self.saved
+    /// In which round the pair was last saved, if it was.
+    pub(crate) const fn saved(&self) -> Option<Round> {
+        Round::new(self.saved)
     }
 
-    /// Notes that the state as it is now is saved in a record of this digest.
-    pub(crate) const fn set_saved(&mut self, digest: u64) {
-        self.saved = digest;
+    /// Notes that the state as it is now is saved in a round.
+    pub(crate) const fn set_saved(&mut self, round: Round) {
+        self.saved = round.get();
         self.flags &= !DIRTY;
     }
 
-    /// Puts back the sums and the all-time count of a new state, which is dirty until it is saved.
-    pub(crate) const fn restore(&mut self, sums: [f64; HALF_LIVES_MAX], all_time: u64) {
-        self.sums = sums;
-        self.all_time = all_time;
+    /// Notes that the state is not saved.
+    pub(crate) const fn forget_saved(&mut self) {
+        self.saved = 0;
         self.flags |= DIRTY;
+    }
+
+    /// Puts back what was saved of the pair, which is dirty until it is known where. What it ranks
+    /// in stays.
+    pub(crate) const fn restore(
+        &mut self,
+        last_update: Timestamp,
+        sums: [f64; HALF_LIVES_MAX],
+        (all_time, saturated): (u64, bool),
+    ) {
+        (self.last_update, self.sums, self.all_time) = (last_update.0, sums, all_time);
+        self.flags = self.flags & !SATURATED | DIRTY;
+        if saturated {
+            self.set_saturated();
+        }
     }
 
     /// The sums of all half-lives against their landmarks; zero where there is no half-life.

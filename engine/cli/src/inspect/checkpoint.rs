@@ -28,6 +28,8 @@ struct Fields {
     openings: u64,
     finished: u64,
     layout: u32,
+    pairs: u64,
+    earlier: u64,
     records: u64,
     set_digest: String,
     covered: Vec<Covered>,
@@ -102,6 +104,8 @@ impl Fields {
             openings: contents.openings,
             finished: contents.finished,
             layout: contents.layout,
+            pairs: contents.pairs,
+            earlier: contents.earlier,
             records: contents.records,
             set_digest: format!("{:016x}", contents.set_digest),
             covered: covered.map(|(&log, &up_to)| Covered { log, up_to }).collect(),
@@ -161,6 +165,11 @@ impl Fields {
         ));
         let seal = if self.sealed { "sealed" } else { "not sealed" };
         line(&format!("{} in files, {seal}", size(self.file_bytes)));
+        line(&format!(
+            "{}, and {} of them",
+            count(self.pairs, "pair"),
+            count(self.earlier, "earlier state"),
+        ));
         let digest = &self.set_digest;
         line(&format!("{}, set digest {digest}", count(self.records, "record")));
         for Keyspace { name, records, bytes } in &self.keyspaces {

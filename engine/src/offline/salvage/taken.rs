@@ -8,7 +8,8 @@ use super::troubles::Troubles;
 use super::{Trouble, Unsaved};
 use crate::store::intake::Dealer;
 use ebbtide_shard::checkpoint::{
-    Key, LoadSink as _, MetaRecord, RecordDigest, RecordFault, SetDigest, Tag, decode,
+    Key, LoadSink as _, MetaRecord, PairList, PairRecord, RecordDigest, RecordFault, Round,
+    SetDigest, Tag, decode,
 };
 use ebbtide_shard::limits::PARTITIONS;
 use ebbtide_shard::{EntityId, PartitionKey};
@@ -23,6 +24,8 @@ pub(super) struct Taken {
     set: SetDigest,
     kept: Vec<EntityId>,
     lost: Vec<EntityId>,
+    /// Whether a page is lost, of which nobody knows what was in it.
+    lost_page: bool,
 }
 
 impl Taken {
@@ -34,13 +37,15 @@ impl Taken {
         troubles: &mut Troubles,
     ) {
         let key = Key::of_bytes(bytes).filter(|key| key.tag() == tag);
-        let taken = key.ok_or(RecordFault::Key).and_then(|key| give(key, value, dealer));
+        let taken = key.ok_or(RecordFault::Key);
+        let taken = taken.and_then(|key| give(key, value, dealer, &mut self.kept));
         match (taken, key) {
-            (Ok(digest), key) => {
-                (self.count, self.set) = (self.count + 1, self.set.with(digest));
-                if let Some(Key::Pair { entity, .. }) = key {
-                    self.kept.push(entity);
-                }
+            (Ok(digest), _) => (self.count, self.set) = (self.count + 1, self.set.with(digest)),
+            (Err(fault), Some(Key::Page { entity, number, .. })) => {
+                self.dropped += 1;
+                self.lost_page = true;
+                let lost = Trouble::Page { entity, number, fault };
+                troubles.note(lost.of_checkpoint(complete));
             }
             (Err(fault), Some(Key::Pair { entity, number })) => {
                 self.dropped += 1;
@@ -71,30 +76,47 @@ impl Taken {
     }
 
     /// The partitions of which pairs are lost, or may be, and none is left. What belongs to a
-    /// record without a trace nobody knows.
+    /// page, or to a record without a trace, nobody knows.
     pub(super) fn emptied(&self, meta: &MetaRecord, key: &PartitionKey) -> BTreeSet<usize> {
         let partitions = |entities: &[EntityId]| -> BTreeSet<usize> {
             entities.iter().map(|&entity| key.hash(entity).partition()).collect()
         };
-        let lost = match self.missing(meta) {
-            0 => partitions(&self.lost),
-            _ => (0..PARTITIONS).collect(),
+        let lost = if self.lost_page || self.missing(meta) > 0 {
+            (0..PARTITIONS).collect()
+        } else {
+            partitions(&self.lost)
         };
         &lost - &partitions(&self.kept)
     }
 }
 
+/// Gives a record to the dealer, and notes whose the pairs in it are.
 fn give(
     key: Key,
     value: &[u8],
     dealer: &mut Dealer<'_, Unsaved>,
+    kept: &mut Vec<EntityId>,
 ) -> Result<RecordDigest, RecordFault> {
     match key {
         Key::Meta => Err(RecordFault::Key),
         Key::Pair { entity, number } => {
             let (record, digest) = decode(key, value)?;
-            dealer.pair((entity, number), record, digest)?;
+            dealer.pair((entity, number), record, Round::FIRST)?;
+            kept.push(entity);
             Ok(digest)
+        }
+        Key::Page { round, .. } => {
+            let (list, digest) = decode::<PairList>(key, value)?;
+            let mut taken = Ok(());
+            for (pair, counts) in list.iter() {
+                let (entity, mut record) = (EntityId(pair.entity), PairRecord::blank());
+                pair.write_to(counts, &mut record);
+                match dealer.pair((entity, pair.number), record, round) {
+                    Ok(()) => kept.push(entity),
+                    Err(fault) => taken = taken.and(Err(fault)),
+                }
+            }
+            taken.map(|()| digest)
         }
         Key::Source { id } => {
             let (record, digest) = decode(key, value)?;

@@ -6,7 +6,9 @@ use crate::store::FjallStorage;
 use crate::{
     Ack, Engine, EngineBuilder, EntityId, Event, LogOptions, ManualClock, SourceEvent, Timestamp,
 };
-use ebbtide_shard::checkpoint::{Key, StorageEngine as _, decode};
+use ebbtide_shard::checkpoint::{Key, PairList, StorageEngine as _, decode, encode};
+use ebbtide_shard::limits::PAGE_PAIRS_MAX;
+use std::ops::ControlFlow;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -15,8 +17,8 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const SCHEMA: &str =
     "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]\ndedup = \"content\"";
 const EVENTS: u64 = 400;
-/// The entity whose record is harmed.
-const HARMED: EntityId = EntityId(3);
+/// How many pairs there are: those of two pages.
+const PAIRS: u64 = 80;
 
 fn builder(directory: &Path, segment_bytes: u64) -> EngineBuilder {
     let log = LogOptions { group_bytes: 8 << 10, segment_bytes, ..LogOptions::default() };
@@ -27,7 +29,7 @@ fn builder(directory: &Path, segment_bytes: u64) -> EngineBuilder {
 
 fn event(n: u64) -> Event {
     let time = Timestamp(NOW.0 - (EVENTS - n) * 1_000_000_000);
-    Event::new(EntityId(n % 40), ebbtide_shard::SignalId(0), time)
+    Event::new(EntityId(n % PAIRS), ebbtide_shard::SignalId(0), time)
 }
 
 /// Records events `first` to `last` of a source, or of none.
@@ -50,8 +52,22 @@ fn record(engine: &Engine, first: u64, last: u64, sourced: bool) {
 }
 
 /// A store with a checkpoint after three quarters of its events; small segments let go of what it
-/// covers.
+/// covers. No partition has pairs of both pages: a pair that is lost beside others is not filled.
 fn made(segment_bytes: u64, sourced: bool) -> TempDir {
+    let are_apart = |folder: &TempDir| {
+        let files = StoreFiles::new(&folder.path().join("store"));
+        let key = Manifest::read(&files).unwrap().unwrap().partition_key();
+        let partitions = |entities: std::ops::Range<u64>| -> BTreeSet<usize> {
+            entities.map(|n| key.hash(EntityId(n)).partition()).collect()
+        };
+        let most = PAGE_PAIRS_MAX as u64;
+        partitions(0..most).is_disjoint(&partitions(most..PAIRS))
+    };
+    let mut made = std::iter::repeat_with(|| made_somehow(segment_bytes, sourced));
+    made.by_ref().take(100).find(are_apart).expect("three of four keys place them so")
+}
+
+fn made_somehow(segment_bytes: u64, sourced: bool) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let engine = builder(&folder.path().join("store"), segment_bytes).open().unwrap();
     record(&engine, 1, EVENTS * 3 / 4, sourced);
@@ -70,8 +86,22 @@ fn harm(folder: &TempDir, change: impl FnOnce(&mut FjallStorage)) {
     storage.close().unwrap();
 }
 
+/// The key of the second page of the checkpoint, and the entities in it.
+fn second_page(storage: &FjallStorage) -> (Key, BTreeSet<EntityId>) {
+    let mut pages = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        let key = Key::of_bytes(key).unwrap();
+        pages.push((key, decode::<PairList>(key, value).unwrap().0));
+        ControlFlow::Continue(())
+    };
+    storage.scan(Tag::Sig, 0..=u64::MAX, &mut visit).unwrap();
+    assert_eq!(pages.len(), 2);
+    let (key, list) = pages.remove(1);
+    (key, list.pairs.iter().map(|pair| EntityId(pair.entity)).collect())
+}
+
 fn flip_record(storage: &mut FjallStorage) {
-    let key = Key::Pair { entity: HARMED, number: 0 };
+    let (key, _) = second_page(storage);
     let mut value = storage.get(key).unwrap().unwrap();
     value[20] ^= 1;
     storage.put(key, &value).unwrap();
@@ -114,22 +144,21 @@ fn a_damaged_record_is_rebuilt_where_the_logs_hold_everything() {
     let whole = counts(&folder, "store");
     harm(&folder, flip_record);
     let salvage = saved(&folder);
-    assert!(matches!(rebuilt(&salvage), Trouble::Pair { entity: HARMED, .. }));
+    assert!(matches!(rebuilt(&salvage), Trouble::Page { number: 0, .. }));
     assert_eq!(counts(&folder, "new"), whole);
 }
 
 #[test]
-fn a_damaged_record_costs_its_pair_and_sending_again_fills_it() {
+fn a_damaged_record_costs_its_pairs_and_sending_again_fills_them() {
     let folder = made(24 << 10, true);
     let whole = counts(&folder, "store");
     harm(&folder, flip_record);
     let salvage = saved(&folder);
-    assert!(matches!(salvage.troubles[..], [Trouble::Pair { entity: HARMED, .. }]));
-    let mut others = whole.clone();
-    others.remove(&HARMED);
-    let mut left = counts(&folder, "new");
-    left.remove(&HARMED);
-    assert_eq!(left, others);
+    let [Trouble::Page { entity: first, .. }] = salvage.troubles[..] else { panic!("{salvage:?}") };
+    let others = |of: &BTreeMap<EntityId, u64>| {
+        of.iter().filter(|&(&entity, _)| entity < first).map(|(&e, &n)| (e, n)).collect::<Vec<_>>()
+    };
+    assert_eq!(others(&counts(&folder, "new")), others(&whole));
     assert_filled_by_sending_again(&folder, &whole);
 }
 
@@ -148,8 +177,7 @@ fn a_damaged_record_is_not_rebuilt_from_logs_with_a_gap() {
     bytes[frame * 4096 + 200] ^= 1;
     std::fs::write(segment, bytes).unwrap();
     let salvage = saved(&folder);
-    let [Trouble::Pair { entity: HARMED, .. }, Trouble::Covered { .. }] = salvage.troubles[..]
-    else {
+    let [Trouble::Page { .. }, Trouble::Covered { .. }] = salvage.troubles[..] else {
         panic!("{:?}", salvage.troubles)
     };
     assert_eq!(salvage.losses, 1);
@@ -161,7 +189,7 @@ fn records_without_a_trace_cost_nothing_where_the_logs_hold_everything() {
     let folder = made(1 << 20, true);
     let whole = counts(&folder, "store");
     harm(&folder, |storage| {
-        storage.delete(Key::Pair { entity: HARMED, number: 0 }).unwrap();
+        storage.delete(second_page(storage).0).unwrap();
     });
     assert!(matches!(rebuilt(&saved(&folder)), Trouble::Records { count: 1 }));
     assert_eq!(counts(&folder, "new"), whole);
@@ -172,7 +200,7 @@ fn records_without_a_trace_are_filled_by_sending_again() {
     let folder = made(24 << 10, true);
     let whole = counts(&folder, "store");
     harm(&folder, |storage| {
-        storage.delete(Key::Pair { entity: HARMED, number: 0 }).unwrap();
+        storage.delete(second_page(storage).0).unwrap();
     });
     assert!(matches!(saved(&folder).troubles[..], [Trouble::Records { count: 1 }]));
     assert_filled_by_sending_again(&folder, &whole);
@@ -182,17 +210,17 @@ fn records_without_a_trace_are_filled_by_sending_again() {
 fn a_record_without_a_trace_and_an_old_one_are_told() {
     let folder = made(24 << 10, true);
     harm(&folder, |storage| {
-        storage.delete(Key::Pair { entity: HARMED, number: 0 }).unwrap();
+        storage.delete(second_page(storage).0).unwrap();
     });
     assert!(matches!(saved(&folder).troubles[..], [Trouble::Records { count: 1 }]));
 
     let folder = made(24 << 10, true);
     harm(&folder, |storage| {
-        let key = Key::Pair { entity: HARMED, number: 0 };
+        let (key, _) = second_page(storage);
         let value = storage.get(key).unwrap().unwrap();
-        let (mut record, _) = decode::<ebbtide_shard::checkpoint::PairRecord>(key, &value).unwrap();
-        record.all_time += 1;
-        storage.put(key, &ebbtide_shard::checkpoint::encode(key, &record).unwrap()).unwrap();
+        let (mut list, _) = decode::<PairList>(key, &value).unwrap();
+        list.pairs[0].all_time += 1;
+        storage.put(key, &encode(key, &list).unwrap()).unwrap();
     });
     assert!(matches!(saved(&folder).troubles[..], [Trouble::Stale]));
 }
@@ -246,4 +274,64 @@ fn events_without_a_source_are_kept_behind_a_gap() {
     let left: u64 = counts(&folder, "new").values().sum();
     let missing = whole.values().sum::<u64>() - left;
     assert!((1..=10).contains(&missing), "{missing}");
+}
+
+/// Nothing of it is damaged: a newer program reads it.
+#[test]
+fn a_checkpoint_of_a_newer_format_is_no_damage() {
+    let folder = made(1 << 20, true);
+    harm(&folder, |storage| {
+        let mut value = storage.get(Key::Meta).unwrap().unwrap();
+        let end = value.len() - 16;
+        value[end - 80] = 9;
+        let mut hasher = blake3::Hasher::new_derive_key("ebbtide record v1");
+        hasher.update(&Key::Meta.to_bytes()).update(&value[..end]);
+        value[end..].copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        storage.put(Key::Meta, &value).unwrap();
+    });
+    let (store, new) = (folder.path().join("store"), folder.path().join("new"));
+    let refused = salvage(&store, &new, &SalvageOptions::default()).unwrap_err();
+    let is_newer = |error: &StoreError| {
+        matches!(error, StoreError::UnsupportedFormat { found: 9, newest: FORMAT_VERSION, .. })
+    };
+    assert!(matches!(&refused, SalvageError::Store(error) if is_newer(error)), "{refused}");
+    let opened = builder(&store, 1 << 20).open().map(drop).unwrap_err();
+    assert!(matches!(&opened, crate::OpenError::Store(error) if is_newer(error)), "{opened}");
+}
+
+/// What is lost is the page with the later states; earlier ones are in another.
+#[test]
+fn of_a_pair_whose_later_state_is_lost_the_earlier_one_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = builder(&folder.path().join("store"), 24 << 10).open().unwrap();
+    record(&engine, 1, EVENTS / 2, true);
+    engine.checkpoint().unwrap();
+    let earlier: BTreeMap<_, _> = (0..PAIRS).map(|n| (EntityId(n), EVENTS / 2 / PAIRS)).collect();
+    // Only some, so that the first round is still needed.
+    record(&engine, EVENTS / 2 + 1, EVENTS / 2 + PAIRS / 2, true);
+    engine.checkpoint().unwrap();
+    engine.close(PATIENCE).unwrap();
+    harm(&folder, |storage| {
+        let mut last = None;
+        let mut visit = |key: &[u8], _: &[u8]| {
+            last = last.max(Key::of_bytes(key).map(|key| match key {
+                Key::Page { round, .. } => (round, key),
+                _ => panic!("{key}"),
+            }));
+            ControlFlow::Continue(())
+        };
+        storage.scan(Tag::Sig, 0..=u64::MAX, &mut visit).unwrap();
+        let (_, key) = last.unwrap();
+        let mut value = storage.get(key).unwrap().unwrap();
+        value[20] ^= 1;
+        storage.put(key, &value).unwrap();
+    });
+    let salvage = saved(&folder);
+    assert!(matches!(salvage.troubles[..], [Trouble::Page { .. }]), "{salvage:?}");
+    assert_eq!(salvage.losses, 1);
+    let (left, most) = (counts(&folder, "new"), EVENTS / 2 / PAIRS + 1);
+    for (entity, count) in earlier {
+        let found = left[&entity];
+        assert!((count..=most).contains(&found), "{entity:?}: {found}, it had {count} to {most}");
+    }
 }

@@ -4,6 +4,7 @@
 
 use ebbtide_shard::EntityId;
 use ebbtide_shard::checkpoint::{RecordFault, Tag};
+use ebbtide_shard::limits::PAGE_PAIRS_MAX;
 use ebbtide_wal::{Gap, Lsn};
 use std::io;
 use std::path::PathBuf;
@@ -44,7 +45,21 @@ pub enum Trouble {
         /// Why not.
         why: String,
     },
-    /// The record of a pair.
+    /// The record of some pairs.
+    #[error(
+        "a record of up to {PAGE_PAIRS_MAX} pairs is lost, the first of them of entity {}, signal \
+         type number {number} ({fault}), but for what earlier records of them and the logs still \
+         hold", .entity.0
+    )]
+    Page {
+        /// Whose the first of them is.
+        entity: EntityId,
+        /// The stored number of its signal type.
+        number: u8,
+        /// What is wrong.
+        fault: RecordFault,
+    },
+    /// The record of a pair by itself, in a store of format 1.
     #[error(
         "entity {}, signal type number {number}: its record is lost ({fault}), but for what the \
          logs still hold", .entity.0
@@ -82,8 +97,10 @@ pub enum Trouble {
         /// How many.
         count: u64,
     },
-    /// Records that are not the last that were written.
-    #[error("some records of the checkpoint are of an earlier version: events are missing in them")]
+    /// Records that are not those that were written last.
+    #[error(
+        "some records of the checkpoint are not those written last: events may be missing in them"
+    )]
     Stale,
     /// A log that must be there.
     #[error("log {log} is gone: all its records behind {after} are lost")]

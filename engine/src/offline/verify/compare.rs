@@ -9,7 +9,7 @@
 use super::{Difference, Finding, Rebuilt};
 use crate::store::whole::{Reading, Whole};
 use ebbtide_shard::SignalTypeDef;
-use ebbtide_shard::checkpoint::{Key, PairRecord, StorageEngine};
+use ebbtide_shard::checkpoint::{PairRecord, StorageEngine};
 use std::collections::BTreeMap;
 
 /// Compares the pairs of `stored`, of checkpoint and logs, with those of `logged`.
@@ -19,28 +19,25 @@ pub(super) fn compare<S: StorageEngine>(
     differs: &mut dyn FnMut(Finding),
 ) -> Rebuilt {
     let numbers = reading.numbers.by_signal();
-    let mut from_logs: BTreeMap<Key, PairRecord> = logged.take_records(numbers).collect();
+    let mut from_logs: BTreeMap<_, PairRecord> = logged.records(numbers).collect();
     let mut rebuilt = Rebuilt::default();
-    let def = |key| match key {
-        Key::Pair { entity, number } => {
-            let signal = reading.numbers.signal(number).expect("a ledger has its schema's signals");
-            (entity, reading.schema.def(signal))
-        }
-        _ => unreachable!("a ledger has pairs only"),
+    let def = |number| {
+        let signal = reading.numbers.signal(number).expect("a ledger has its schema's signals");
+        reading.schema.def(signal)
     };
-    let mut tell = |key, difference| {
-        let (entity, def) = def(key);
-        differs(Finding::Differs { entity, signal: def.name().to_owned(), difference });
+    let mut tell = |(entity, number), difference| {
+        let signal = def(number).name().to_owned();
+        differs(Finding::Differs { entity, signal, difference });
     };
-    for (key, record) in stored.take_records(numbers) {
+    for (pair, record) in stored.records(numbers) {
         rebuilt.pairs += 1;
-        let Some(logged) = from_logs.remove(&key) else { continue };
-        if let Err(difference) = same(&record, &logged, def(key).1, &mut rebuilt) {
-            tell(key, difference);
+        let Some(logged) = from_logs.remove(&pair) else { continue };
+        if let Err(difference) = same(&record, &logged, def(pair.1), &mut rebuilt) {
+            tell(pair, difference);
         }
     }
-    for (key, record) in from_logs {
-        tell(key, Difference::Events { logged: record.all_time, stored: 0 });
+    for (pair, record) in from_logs {
+        tell(pair, Difference::Events { logged: record.all_time, stored: 0 });
     }
     rebuilt
 }

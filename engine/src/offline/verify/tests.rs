@@ -3,12 +3,16 @@
 
 use super::*;
 use crate::{Ack, Engine, Event, SourceEvent, Timestamp};
-use ebbtide_shard::checkpoint::{Batch, SetDigest, StorageEngine as _, Tag, decode, encode};
+use ebbtide_shard::checkpoint::{
+    Batch, PairList, SetDigest, StorageEngine as _, Tag, decode, encode,
+};
 use std::fs;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// As many as take two pages, one of each shard at least.
+const PAIRS: u64 = 100;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A closed store without a seal, whose logs still hold every event.
@@ -17,7 +21,7 @@ struct Store(TempDir);
 impl Store {
     fn new() -> Self {
         let store = Self(tempfile::tempdir().unwrap());
-        store.record(1..=200, true);
+        store.record(1..=4 * PAIRS, true);
         store
     }
 
@@ -32,7 +36,7 @@ impl Store {
         let mut source = engine.producer_for("orders").unwrap();
         for offset in offsets {
             let time = Timestamp::from_seconds(1_000_000 + offset);
-            let event = SourceEvent::new(offset, Event::new(EntityId(offset % 50), view, time));
+            let event = SourceEvent::new(offset, Event::new(EntityId(offset % PAIRS), view, time));
             source.offer_within(event, LONG).unwrap();
         }
         source.flush(Ack::Durable, LONG).unwrap();
@@ -63,11 +67,20 @@ impl Store {
     fn alter(&self, change: impl FnOnce(&mut PairRecord)) -> EntityId {
         let mut entity = EntityId(0);
         self.tamper(|storage| {
-            let (key, value) = pairs(storage).swap_remove(7);
-            let (mut record, old) = decode::<PairRecord>(key, &value).unwrap();
-            change(&mut record);
-            let value = encode(key, &record).unwrap();
-            let (_, new) = decode::<PairRecord>(key, &value).unwrap();
+            let (key, value) = pages(storage).swap_remove(0);
+            let (page, old) = decode::<PairList>(key, &value).unwrap();
+            let (mut altered, mut change) = (PairList::default(), Some(change));
+            for (at, (pair, counts)) in page.iter().enumerate() {
+                let mut record = PairRecord::blank();
+                pair.write_to(counts, &mut record);
+                if let Some(change) = change.take_if(|_| at == 7) {
+                    change(&mut record);
+                    entity = EntityId(pair.entity);
+                }
+                altered.push_record((EntityId(pair.entity), pair.number), &record);
+            }
+            let value = encode(key, &altered).unwrap();
+            let (_, new) = decode::<PairList>(key, &value).unwrap();
             let meta = storage.get(Key::Meta).unwrap().unwrap();
             let (mut meta, _) = decode::<MetaRecord>(Key::Meta, &meta).unwrap();
             meta.set_digest = SetDigest(meta.set_digest).without(Some(old)).with(new).0;
@@ -75,46 +88,47 @@ impl Store {
             batch.put(key, &value);
             batch.put(Key::Meta, &encode(Key::Meta, &meta).unwrap());
             storage.batch(batch).unwrap();
-            let Key::Pair { entity: of, .. } = key else { panic!("{key}") };
-            entity = of;
         });
         entity
     }
 }
 
-fn pairs(storage: &FjallStorage) -> Vec<(Key, Vec<u8>)> {
-    let mut pairs = Vec::new();
+fn pages(storage: &FjallStorage) -> Vec<(Key, Vec<u8>)> {
+    let mut pages = Vec::new();
     let mut visit = |key: &[u8], value: &[u8]| {
-        pairs.push((Key::of_bytes(key).unwrap(), value.to_vec()));
+        pages.push((Key::of_bytes(key).unwrap(), value.to_vec()));
         ControlFlow::Continue(())
     };
     storage.scan(Tag::Sig, 0..=u64::MAX, &mut visit).unwrap();
-    pairs
+    pages
 }
 
 #[test]
 fn every_damaged_record_is_named_by_its_key_and_a_lost_one_is_missed() {
     let store = Store::new();
     assert_eq!(store.codes(), [""; 0]);
-    let mut keys = Vec::new();
+    let (mut keys, mut left) = (Vec::new(), 0);
     store.tamper(|storage| {
-        for (key, mut value) in pairs(storage).into_iter().step_by(20) {
+        let pages = pages(storage);
+        left = decode::<PairList>(pages[0].0, &pages[0].1).unwrap().0.len() as u64;
+        for (key, mut value) in pages.into_iter().skip(1) {
             value[3] ^= 0x40;
             storage.put(key, &value).unwrap();
             keys.push(key.to_string());
         }
     });
+    assert!(!keys.is_empty());
     let found = store.verified();
     let named: Vec<_> = found.findings.iter().filter_map(Finding::record).collect();
     assert_eq!(named, keys);
     let checkpoint = found.checkpoint.unwrap();
-    assert_eq!((checkpoint.pairs, checkpoint.sealed), (50 - keys.len() as u64, false));
+    assert_eq!((checkpoint.pairs, checkpoint.sealed), (left, false));
     assert!(found.logs.iter().all(|log| log.whole), "the logs are read all the same");
     assert!(found.rebuilt.is_none());
 
     let store = Store::new();
     store.tamper(|storage| {
-        let (key, _) = pairs(storage).swap_remove(9);
+        let (key, _) = pages(storage).swap_remove(1);
         storage.delete(key).unwrap();
     });
     assert_eq!(store.codes(), ["checkpoint-damaged"]);
@@ -166,7 +180,7 @@ fn a_score_below_its_events_counts_as_restarted_and_is_told() {
     let found = store.verified();
     assert!(found.is_whole(), "{:#?}", found.findings);
     let rebuilt = found.rebuilt.unwrap();
-    assert_eq!((rebuilt.pairs, rebuilt.whole, rebuilt.restarted), (50, 50, 1));
+    assert_eq!((rebuilt.pairs, rebuilt.whole, rebuilt.restarted), (PAIRS, PAIRS, 1));
 }
 
 #[test]
@@ -185,7 +199,7 @@ fn a_checkpoint_that_is_older_than_its_logs_know_is_found() {
         kept.batch(batch).unwrap();
     }
     kept.close().unwrap();
-    store.record(201..=300, true);
+    store.record(4 * PAIRS + 1..=6 * PAIRS, true);
     assert_eq!(store.codes(), [""; 0]);
     fs::remove_dir_all(&new).unwrap();
     fs::rename(&old, &new).unwrap();

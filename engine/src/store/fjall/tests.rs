@@ -2,12 +2,12 @@
 
 use super::*;
 use ebbtide_shard::checkpoint::{
-    IdsRecord, LoadError, LoadSink, Opening, PairRecord, RecordDigest, RecordFault, Saver,
-    SourceRecord, load, read_meta, source_id,
+    IdsRecord, LoadError, LoadSink, Opening, PairRecord, RecordFault, Round, Saver, SourceRecord,
+    load, read_meta, source_id,
 };
 use ebbtide_shard::{
     EntityId, Materializer as _, PartitionKey, RestoredPair, RoutedEvent, Schema, SignalId,
-    SignalLedger, Timestamp, Walk,
+    SignalLedger, Timestamp,
 };
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -178,7 +178,7 @@ fn record(ledger: &mut SignalLedger, entities: std::ops::Range<u64>) {
 }
 
 fn checkpoint(ledger: &mut SignalLedger, saver: &mut Saver<FjallStorage>, lsn: u64) {
-    let mut walk = Walk::begin();
+    let mut walk = saver.begin_walk().unwrap();
     while let Some(chunk) = ledger.checkpoint(&mut walk, ebbtide_wal::Lsn::new(lsn), &[0]) {
         saver.commit(&chunk).unwrap();
     }
@@ -195,10 +195,10 @@ impl LoadSink for Restore {
         &mut self,
         (entity, _): (EntityId, u8),
         record: PairRecord,
-        digest: RecordDigest,
+        round: Round,
     ) -> Result<(), RecordFault> {
-        let (hash, signal, saved) = (key().hash(entity), SignalId(0), Some(digest));
-        self.0.restore(&RestoredPair { entity, hash, signal, record, saved })
+        let (hash, signal, saved) = (key().hash(entity), SignalId(0), Some(round));
+        self.0.restore(&RestoredPair { entity, hash, signal, record, saved }).map(drop)
     }
 
     fn source(&mut self, _: u64, record: SourceRecord) -> Result<(), RecordFault> {
@@ -242,10 +242,12 @@ fn a_ledger_comes_back_from_the_database_and_goes_on() {
     let storage = FjallStorage::open(folder.path()).unwrap();
     let mut restored = Restore(ledger());
     let loaded = load(&storage, &mut restored).unwrap();
-    assert_eq!((loaded.meta.covered.clone(), loaded.meta.records), (vec![(0, 5000)], 4001));
+    // Pages of 64: 3000 pairs, then 2000 of which half are new, and a source.
+    let records = 47 + 32 + 1;
+    assert_eq!((loaded.meta.covered.clone(), loaded.meta.records), (vec![(0, 5000)], records));
     assert_eq!(answers(&original), answers(&restored.0));
 
-    let mut saver = Saver::resume(storage, loaded);
+    let mut saver = Saver::resume(storage, loaded, restored.0.rounds());
     for ledger in [&mut original, &mut restored.0] {
         record(ledger, 3900..4100);
     }
@@ -263,21 +265,22 @@ fn a_record_altered_or_lost_in_the_database_is_named() {
     let ledger = saved(folder.path());
     assert_eq!(ledger.pairs(), 4000);
     let mut storage = FjallStorage::open(folder.path()).unwrap();
-    let whole = storage.get(pair(77)).unwrap().unwrap();
+    let page = keys(&storage, Tag::Sig, 64..=127)[0];
+    let whole = storage.get(page).unwrap().unwrap();
     let mut flipped = whole.clone();
     flipped[20] ^= 1;
-    storage.put(pair(77), &flipped).unwrap();
+    storage.put(page, &flipped).unwrap();
     let error = load(&storage, &mut Restore(self::ledger())).err().unwrap();
     let named = LoadError::Record {
         tag: Tag::Sig,
-        key: "000000000000004d000100".into(),
+        key: "00000000000000400001000000000000000002".into(),
         fault: RecordFault::Digest,
     };
     assert_eq!(error, named);
-    storage.delete(pair(77)).unwrap();
+    storage.delete(page).unwrap();
     let error = load(&storage, &mut Restore(self::ledger())).err().unwrap();
-    assert_eq!(error, LoadError::Count { found: 4000, expected: 4001 });
-    storage.put(pair(77), &whole).unwrap();
+    assert_eq!(error, LoadError::Count { found: 79, expected: 80 });
+    storage.put(page, &whole).unwrap();
     load(&storage, &mut Restore(self::ledger())).unwrap();
     storage.delete(Key::Meta).unwrap();
     assert_eq!(read_meta(&storage), Err(LoadError::MetaMissing));
@@ -362,8 +365,9 @@ fn numbers_that_cannot_be_are_refused_and_torn_tables_are_not() {
 
 fn resumed(path: &Path) -> Saver<FjallStorage> {
     let storage = FjallStorage::open(path).unwrap();
-    let loaded = load(&storage, &mut Restore(ledger())).unwrap();
-    Saver::resume(storage, loaded)
+    let mut restored = Restore(ledger());
+    let loaded = load(&storage, &mut restored).unwrap();
+    Saver::resume(storage, loaded, restored.0.rounds())
 }
 
 /// Moves everything from the journal into tables.

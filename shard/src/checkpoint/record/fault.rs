@@ -1,7 +1,7 @@
 //! Why bytes are not a record.
 
 use super::FORMAT_VERSION;
-use crate::limits::{IDS_RECORD_ENTRIES_MAX, RECORD_VALUE_BYTES_MAX, SHARDS_MAX};
+use crate::limits::{IDS_RECORD_ENTRIES_MAX, PAGE_PAIRS_MAX, RECORD_VALUE_BYTES_MAX, SHARDS_MAX};
 
 /// What is wrong with a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +49,16 @@ pub enum RecordFault {
         /// How many it counts.
         all_time: u64,
     },
+    /// A page without pairs, with too many, in no order, under another key than that of its first,
+    /// or with other counts than its pairs name.
+    #[error(
+        "its pairs are none, more than {PAGE_PAIRS_MAX}, out of order, not those of its key, or \
+         name other counts than it has"
+    )]
+    Page,
+    /// A pair that is in two pages of one round.
+    #[error("it is there twice, as written in one round")]
+    Twice,
     /// A signal type that the meta record does not name.
     #[error("it is of signal type {number}, which has no name")]
     Signal {
@@ -71,7 +81,7 @@ pub enum RecordFault {
         count: usize,
     },
     /// Written by another version.
-    #[error("it has format version {found}; this version reads {FORMAT_VERSION}")]
+    #[error("it has format version {found}; this version reads up to {FORMAT_VERSION}")]
     Format {
         /// The version it has.
         found: u32,

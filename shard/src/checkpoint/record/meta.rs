@@ -6,13 +6,13 @@ use crate::limits::{SHARDS_MAX, SIGNAL_NAME_BYTES_MAX, STORED_SIGNALS_MAX};
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// The version of the format of checkpoints.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the format of checkpoints. Those before are read too.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The one record that vouches for all others.
 #[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct MetaRecord {
-    /// [`FORMAT_VERSION`].
+    /// [`FORMAT_VERSION`], or one before.
     pub format: u32,
     /// Which store this is.
     pub store_id: [u8; 16],
@@ -38,7 +38,7 @@ impl Record for MetaRecord {
     const TAG: Tag = Tag::Meta;
 
     fn check(&self, _key: Key) -> Result<(), RecordFault> {
-        if self.format != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&self.format) {
             return Err(RecordFault::Format { found: self.format });
         }
         let mut seen = BTreeSet::new();

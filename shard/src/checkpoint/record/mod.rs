@@ -12,12 +12,14 @@
 mod fault;
 mod ids;
 mod meta;
+mod page;
 mod pair;
 mod source;
 
 pub use fault::RecordFault;
 pub use ids::IdsRecord;
 pub use meta::{FORMAT_VERSION, MetaRecord};
+pub use page::{ListedPair, PairList};
 pub use pair::PairRecord;
 pub use source::{SourceRecord, source_id};
 
@@ -106,20 +108,20 @@ pub fn decode<R: Record>(key: Key, value: &[u8]) -> Result<(R, RecordDigest), Re
     Ok((record, digest))
 }
 
-/// Reads the record of a pair into `record`, whose list is used again; gives back its digest.
+/// Reads a page into `list`, whose memory is used again; gives back its digest.
 ///
 /// # Errors
 ///
-/// As [`decode`]; what is in `record` then is of no use.
-pub fn decode_pair(
+/// As [`decode`]; what is in `list` then is of no use.
+pub fn decode_page(
     key: Key,
     value: &[u8],
-    record: &mut PairRecord,
+    list: &mut PairList,
 ) -> Result<RecordDigest, RecordFault> {
     let (archive, digest) = verify(key, value)?;
     let broken = |cause: Error| RecordFault::Structure { cause: cause.to_string() };
-    record.read(rkyv::access(archive).map_err(broken)?);
-    check(key, record)?;
+    list.read(rkyv::access(archive).map_err(broken)?);
+    check(key, list)?;
     Ok(digest)
 }
 

@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::EntityId;
+use crate::checkpoint::Round;
 use crate::checkpoint::key::hex;
+use crate::limits::PAGE_PAIRS_MAX;
 use proptest::prelude::*;
 
 const PAIR: Key = Key::Pair { entity: EntityId(0x0102), number: 7 };
+const PAGE: Key = Key::Page { entity: EntityId(0x0102), number: 7, round: Round::FIRST };
 const IDS: Key = Key::Ids { opening: 1, shard: 2, sequence: 3 };
 
 fn pair() -> PairRecord {
@@ -20,6 +23,15 @@ fn pair() -> PairRecord {
     }
 }
 
+/// Two pairs, the first of them [`pair`].
+fn page() -> PairList {
+    let mut list = PairList::default();
+    list.push_record((EntityId(0x0102), 7), &pair());
+    let other = PairRecord { saturated: true, half_lives: 3, counts: vec![(7, 1)], ..pair() };
+    list.push_record((EntityId(0x0102), 8), &other);
+    list
+}
+
 fn source() -> (Key, SourceRecord) {
     let name = "orders".to_owned();
     (Key::Source { id: source_id(&name) }, SourceRecord { name, runs: vec![(0, 9), (4095, 7)] })
@@ -31,7 +43,7 @@ fn ids() -> IdsRecord {
 
 fn meta() -> MetaRecord {
     MetaRecord {
-        format: FORMAT_VERSION,
+        format: 1,
         store_id: [7; 16],
         openings: 2,
         checkpoint: 3,
@@ -63,6 +75,11 @@ fn what_was_written_is_read_back() {
     let value = encode(PAIR, &pair()).unwrap();
     let digest = RecordDigest::of_value(&value).unwrap();
     assert_eq!(decode(PAIR, &value), Ok((pair(), digest)));
+    let (value, mut read) = (encode(PAGE, &page()).unwrap(), PairList::default());
+    let digest = RecordDigest::of_value(&value).unwrap();
+    assert_eq!(decode(PAGE, &value), Ok((page(), digest)));
+    assert_eq!((decode_page(PAGE, &value, &mut read), &read), (Ok(digest), &page()));
+    assert_eq!((decode_page(PAGE, &value, &mut read), read), (Ok(digest), page()), "once more");
     let value = encode(source_key, &source).unwrap();
     assert_eq!(decode::<SourceRecord>(source_key, &value).unwrap().0, source);
     assert_eq!(decode::<IdsRecord>(IDS, &encode(IDS, &ids()).unwrap()).unwrap().0, ids());
@@ -82,6 +99,16 @@ fn the_bytes_of_records_are_frozen() {
                 "03040000003c0500000002010000000000000403000000000000000000000000f03f0000",
                 "000000000040000000000000000005000000000000000200c4ffffff020000008aa00c6a",
                 "dabdb9fd5d65bbc34056befd",
+            ][..],
+        ),
+        (
+            encode(PAGE, &page()).unwrap(),
+            &[
+                "020100000000000002010000000000000403000000000000000000000000f03f00000000",
+                "000000400000000000000000050000000000000007020002020100000000000002010000",
+                "000000000403000000000000000000000000f03f00000000000000400000000000000000",
+                "05000000000000000803010103040000003c05000000070100000079ffffff02000000e9",
+                "ffffff03000000144acbd0da409cbe850586e8fc35952e",
             ][..],
         ),
         (
@@ -169,6 +196,35 @@ fn a_pair_that_means_nothing_is_refused() {
 }
 
 #[test]
+fn a_page_that_means_nothing_is_refused() {
+    let changed = |change: fn(&mut PairList)| {
+        let mut list = page();
+        change(&mut list);
+        fault_of(PAGE, &list)
+    };
+    assert_eq!(changed(PairList::clear), RecordFault::Page);
+    assert_eq!(changed(|list| list.pairs.swap(0, 1)), RecordFault::Page);
+    assert_eq!(changed(|list| list.pairs[1].number = 7), RecordFault::Page);
+    assert_eq!(changed(|list| list.pairs[0].entity -= 1), RecordFault::Page);
+    assert_eq!(changed(|list| list.pairs[1].counts += 1), RecordFault::Page);
+    assert_eq!(changed(|list| _ = list.counts.pop()), RecordFault::Page);
+    assert_eq!(changed(|list| list.pairs[1].sums[2] = -1.0), RecordFault::Sum { index: 2 });
+    assert_eq!(changed(|list| list.counts[2].1 = 0), RecordFault::Bucket { position: 7 });
+    let all_time = RecordFault::AllTime { all_time: 0 };
+    assert_eq!(changed(|list| list.pairs[1].all_time = 0), all_time);
+    let many = |count: u64| {
+        let mut list = PairList::default();
+        (0..count).for_each(|n| list.push_record((EntityId(0x0102 + n), 7), &pair()));
+        list
+    };
+    let most = PAGE_PAIRS_MAX as u64;
+    assert_eq!(fault_of(PAGE, &many(most + 1)), RecordFault::Page);
+    let value = encode(PAGE, &many(most)).unwrap();
+    assert_eq!(decode::<PairList>(PAGE, &value).unwrap().0, many(most));
+    assert_eq!(fault_of(PAIR, &page()), RecordFault::Key);
+}
+
+#[test]
 fn a_source_that_means_nothing_is_refused() {
     let (key, record) = source();
     let other = Key::Source { id: 1 };
@@ -195,7 +251,10 @@ fn ids_that_are_none_or_too_many_are_refused() {
 #[test]
 fn a_meta_record_that_means_nothing_is_refused() {
     let meta_fault = |record: MetaRecord| fault_of(Key::Meta, &record);
-    assert_eq!(meta_fault(MetaRecord { format: 2, ..meta() }), RecordFault::Format { found: 2 });
+    for found in [0, FORMAT_VERSION + 1] {
+        let fault = RecordFault::Format { found };
+        assert_eq!(meta_fault(MetaRecord { format: found, ..meta() }), fault);
+    }
     let names = |names: &[&str]| {
         let signal_names = names.iter().map(|&name| name.to_owned()).collect();
         meta_fault(MetaRecord { signal_names, ..meta() })
@@ -225,6 +284,8 @@ proptest! {
         let (source_key, _) = source();
         let pair = any_of::<PairRecord>(PAIR, &bytes);
         let _ = pair.map(|(record, _)| encode(PAIR, &record).unwrap());
+        let page = any_of::<PairList>(PAGE, &bytes);
+        let _ = page.map(|(list, _)| encode(PAGE, &list).unwrap());
         let _ = any_of::<SourceRecord>(source_key, &bytes);
         let _ = any_of::<IdsRecord>(IDS, &bytes).map(|(record, _)| encode(IDS, &record).unwrap());
         let _ = any_of::<MetaRecord>(Key::Meta, &bytes);
@@ -250,6 +311,9 @@ proptest! {
         };
         let archive = changed(encode(PAIR, &pair()).unwrap());
         let _ = decode::<PairRecord>(PAIR, &read(PAIR, &archive));
+        let archive = changed(encode(PAGE, &page()).unwrap());
+        let mut list = PairList::default();
+        let _ = decode_page(PAGE, &read(PAGE, &archive), &mut list);
         let (source_key, source) = source();
         let archive = changed(encode(source_key, &source).unwrap());
         let _ = decode::<SourceRecord>(source_key, &read(source_key, &archive));

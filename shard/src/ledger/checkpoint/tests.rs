@@ -1,7 +1,6 @@
 //! A ledger written out and put back, against the one it came from, to the bit.
 
 use super::*;
-use crate::checkpoint::decode;
 use crate::limits::{HOUR_NS, MINUTE_NS, PARTITIONS};
 use crate::{PartitionKey, Schema, TopEntry};
 use proptest::prelude::*;
@@ -20,7 +19,8 @@ const SCHEMA: &str = r#"
 /// Stored numbers that are not the ids.
 const NUMBERS: [u8; 2] = [9, 4];
 
-type Stored = BTreeMap<Key, Vec<u8>>;
+/// The latest of each pair, and in which round it was written.
+type Stored = BTreeMap<(EntityId, u8), (PairRecord, Round)>;
 
 fn key() -> PartitionKey {
     PartitionKey::new([5; 16])
@@ -37,27 +37,38 @@ fn event(entity: u64, signal: u8, time: u64, weight: f64) -> RoutedEvent {
 
 /// Takes a chunk in as a storage would, and checks what it says of itself.
 fn store(chunk: &Chunk, stored: &mut Stored) {
-    let mut change = crate::checkpoint::SetDigest::default();
-    let mut new = 0;
-    for (key, value) in chunk.puts().changes() {
-        let value = value.unwrap();
-        let old = stored.insert(key, value.to_vec());
-        new += u64::from(old.is_none());
-        change = change.without(old.as_deref().and_then(RecordDigest::of_value));
-        change = change.with(RecordDigest::of_value(value).unwrap());
+    let mut replaced = Rounds::default();
+    for (pair, counts) in chunk.pairs().iter() {
+        let mut record = PairRecord::blank();
+        pair.write_to(counts, &mut record);
+        let place = (EntityId(pair.entity), pair.number);
+        if let Some((_, round)) = stored.insert(place, (record, chunk.round())) {
+            replaced.add(round, 1);
+        }
     }
-    assert_eq!((chunk.change(), chunk.new_records()), (change, new));
+    assert_eq!(*chunk.replaced(), replaced);
 }
 
 /// A checkpoint in small steps, with `meanwhile` before each.
 fn write_out(
     ledger: &mut SignalLedger,
     stored: &mut Stored,
+    meanwhile: impl FnMut(&mut SignalLedger),
+) {
+    let last = stored.values().map(|&(_, round)| round).max();
+    let walk = Walk::of_changed(last.map_or(Round::FIRST, Round::next));
+    walk_through(ledger, walk, stored, meanwhile);
+}
+
+fn walk_through(
+    ledger: &mut SignalLedger,
+    walk: Walk,
+    stored: &mut Stored,
     mut meanwhile: impl FnMut(&mut SignalLedger),
 ) {
-    let mut walk = Walk::in_steps_of(7, 300);
+    let mut walk = walk.in_steps_of(7, 300);
     while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::new(77), &NUMBERS) {
-        assert!(chunk.puts().len() <= 7);
+        assert!(chunk.pairs().len() <= 7);
         store(&chunk, stored);
         assert_eq!(chunk.is_last(), walk.finished);
         meanwhile(ledger);
@@ -65,18 +76,19 @@ fn write_out(
     assert!(ledger.checkpoint(&mut walk, Lsn::new(78), &NUMBERS).is_none());
 }
 
-fn put_back(stored: &Stored, ledgers: &mut [SignalLedger]) {
-    for (stored_key, value) in stored {
-        let &Key::Pair { entity, number } = stored_key else { panic!("{stored_key} is no pair") };
-        let (record, digest) = decode::<PairRecord>(*stored_key, value).unwrap();
+/// Puts everything back; says how much of it was taken.
+fn put_back(stored: &Stored, ledgers: &mut [SignalLedger]) -> usize {
+    let mut taken = 0;
+    for (&(entity, number), (record, round)) in stored {
         assert_eq!(record.lsn, 77);
         let signal = NUMBERS.iter().position(|&known| known == number).unwrap();
         let signal = SignalId(u8::try_from(signal).unwrap());
-        let pair =
-            RestoredPair { entity, hash: key().hash(entity), signal, record, saved: Some(digest) };
+        let (hash, record, saved) = (key().hash(entity), record.clone(), Some(*round));
+        let pair = RestoredPair { entity, hash, signal, record, saved };
         let owner = ledgers.iter_mut().find(|ledger| ledger.owns(pair.hash)).unwrap();
-        owner.restore(&pair).unwrap();
+        taken += usize::from(owner.restore(&pair).unwrap());
     }
+    taken
 }
 
 /// Everything a ledger answers, with scores as bits.
@@ -137,13 +149,27 @@ proptest! {
         let mut stored = Stored::new();
         whole[0].apply_batch(&before);
         write_out(&mut whole[0], &mut stored, |_| ());
+        let first = stored.clone();
         // The second checkpoint is of what changed.
         whole[0].apply_batch(&between);
         write_out(&mut whole[0], &mut stored, |_| ());
         prop_assert_eq!(stored.len(), whole[0].pairs());
 
         let mut parts = [ledger(0..cut), ledger(cut..PARTITIONS)];
-        put_back(&stored, &mut parts);
+        // What was stored first is overtaken, whether it comes before or after.
+        let overtaken: Stored = first
+            .into_iter()
+            .filter(|(place, (_, round))| stored[place].1 > *round)
+            .collect();
+        prop_assert_eq!(put_back(&overtaken, &mut parts[..]), overtaken.len());
+        prop_assert_eq!(put_back(&stored, &mut parts), stored.len());
+        prop_assert_eq!(put_back(&overtaken, &mut parts), 0);
+        let mut rounds = Rounds::default();
+        for &(_, round) in stored.values() {
+            rounds.add(round, 1);
+        }
+        prop_assert_eq!(parts[0].rounds().and(&parts[1].rounds()), rounds.clone());
+        prop_assert_eq!(whole[0].rounds(), rounds);
         for now in [Timestamp(now), Timestamp::MAX] {
             prop_assert_eq!(answers(&whole, now), answers(&parts, now));
         }
@@ -160,10 +186,11 @@ proptest! {
         prop_assert_eq!(answers(&whole, Timestamp(now)), answers(&parts, Timestamp(now)));
         prop_assert_eq!(answers(&whole, Timestamp::MAX), answers(&parts, Timestamp::MAX));
         // Both write the same records now.
+        let next = Walk::of_changed(Round::new(9).unwrap());
         let (mut from_whole, mut from_parts) = (stored.clone(), stored);
-        write_out(&mut whole[0], &mut from_whole, |_| ());
+        walk_through(&mut whole[0], next, &mut from_whole, |_| ());
         for part in &mut parts {
-            write_out(part, &mut from_parts, |_| ());
+            walk_through(part, next, &mut from_parts, |_| ());
         }
         prop_assert_eq!(from_whole, from_parts);
     }
@@ -190,7 +217,7 @@ fn every_pair_dirty_at_the_beginning_is_written_out_whatever_grows_meanwhile() {
         }
     });
     for &entity in first {
-        assert!(stored.contains_key(&Key::Pair { entity: EntityId(entity), number: NUMBERS[1] }));
+        assert!(stored.contains_key(&(EntityId(entity), NUMBERS[1])));
     }
     // What came meanwhile is dirty still, or written out already.
     later.for_each(|&entity| ledger.on_event(&event(entity, 1, 6, 1.0)));
@@ -221,15 +248,19 @@ fn a_walk_writes_what_has_changed_and_nothing_else() {
     write_out(&mut ledger, &mut stored, |_| ());
     assert_eq!(stored.len(), 2000);
     ledger.on_event(&event(7, 1, 6, 1.0));
-    let mut changed = Stored::new();
-    let mut walk = Walk::begin();
-    while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::new(79), &NUMBERS) {
-        assert_eq!(chunk.new_records(), 0);
-        let puts = chunk.puts().changes();
-        changed.extend(puts.map(|(key, value)| (key, value.unwrap().to_vec())));
-    }
-    assert_eq!(changed.len(), 1);
-    assert_ne!(changed.values().next(), stored.get(changed.keys().next().unwrap()));
+    let before = stored.clone();
+    write_out(&mut ledger, &mut stored, |_| ());
+    let changed = stored.iter().filter(|&(place, saved)| before[place] != *saved);
+    let changed: Vec<_> = changed.map(|(&place, &(_, round))| (place, round)).collect();
+    assert_eq!(changed, [((EntityId(7), NUMBERS[1]), Round::FIRST.next())]);
+    // A walk of all writes out what it would have passed over.
+    walk_through(&mut ledger, Walk::of_all(Round::new(5).unwrap()), &mut stored, |_| ());
+    assert!(stored.values().all(|&(_, round)| round.get() == 5));
+    ledger.forget_saved();
+    assert_eq!(ledger.rounds(), Rounds::default());
+    let mut elsewhere = Stored::new();
+    write_out(&mut ledger, &mut elsewhere, |_| ());
+    assert_eq!(elsewhere.len(), 2000);
 }
 
 #[test]
@@ -237,7 +268,7 @@ fn counters_at_their_end_are_put_back_and_stay_there() {
     let mut full = ledger(0..PARTITIONS);
     full.on_event(&event(1, 1, 0, 1.0));
     let hash = key().hash(EntityId(1));
-    let state = full.states.find_mut(hash, EntityId(1), SignalId(1)).unwrap();
+    let state = full.states.at_mut(0).unwrap();
     state.set_all_time(u64::MAX);
     full.on_event(&event(1, 1, 0, 1.0));
     let mut stored = Stored::new();
@@ -267,6 +298,20 @@ fn a_candidate_that_has_sunk_to_zero_is_none_before_and_after() {
 }
 
 #[test]
+fn two_states_of_one_pair_in_one_round_are_refused() {
+    let mut ledger = ledger(0..PARTITIONS);
+    ledger.on_event(&event(1, 1, 5, 1.0));
+    let mut stored = Stored::new();
+    write_out(&mut ledger, &mut stored, |_| ());
+    let (&(entity, _), (record, round)) = stored.first_key_value().unwrap();
+    let (hash, signal, record) = (key().hash(entity), SignalId(1), record.clone());
+    let pair = RestoredPair { entity, hash, signal, record, saved: Some(*round) };
+    let mut back = self::ledger(0..PARTITIONS);
+    assert_eq!(back.restore(&pair), Ok(true));
+    assert_eq!(back.restore(&pair), Err(RecordFault::Twice));
+}
+
+#[test]
 fn a_record_of_another_schema_is_refused() {
     let mut ledger = ledger(0..PARTITIONS);
     let entity = EntityId(1);
@@ -284,7 +329,7 @@ fn a_record_of_another_schema_is_refused() {
     assert_eq!(ledger.restore(&pair), Err(RecordFault::HalfLives { count: 2 }));
     let mut pair = pair;
     pair.record.half_lives = 3;
-    assert_eq!(ledger.restore(&pair), Ok(()));
+    assert_eq!(ledger.restore(&pair), Ok(true));
     // Without a saved record it is dirty.
     let mut stored = Stored::new();
     write_out(&mut ledger, &mut stored, |_| ());

@@ -1,7 +1,8 @@
 //! Checkpoints as a shard hands them out.
 
 use super::*;
-use crate::checkpoint::{Key, PairRecord, decode};
+use crate::Walk;
+use crate::checkpoint::Round;
 use crate::saving::{SavePart, SaveSink};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -29,7 +30,10 @@ fn begin<W: WalWriter>(
 ) -> (Arc<AtomicUsize>, mpsc::Receiver<SavePart>) {
     let (room, (parts, received)) = (Arc::new(AtomicUsize::new(room)), mpsc::channel());
     let inbox = Inbox { room: Arc::clone(&room), parts };
-    shard.port().post(Mail::Checkpoint(Box::new(inbox))).expect("the shard runs");
+    shard
+        .port()
+        .post(Mail::Checkpoint(Walk::of_changed(Round::FIRST), Box::new(inbox)))
+        .expect("the shard runs");
     (room, received)
 }
 
@@ -44,12 +48,7 @@ fn outcome(parts: &mpsc::Receiver<SavePart>) -> (Vec<(u64, u64)>, Option<u64>) {
         assert!(covered.is_none(), "nothing comes behind the end");
         match part {
             SavePart::Pairs(chunk) => {
-                for (key, value) in chunk.puts().changes() {
-                    let Key::Pair { entity, .. } = key else { panic!("{key}") };
-                    let value = value.expect("a walk writes out pairs");
-                    let record = decode::<PairRecord>(key, value).expect("just written").0;
-                    pairs.push((entity.0, record.lsn));
-                }
+                pairs.extend(chunk.pairs().iter().map(|(pair, _)| (pair.entity, pair.lsn)));
             }
             SavePart::Done { covered: last, .. } => covered = Some(last.get()),
             SavePart::Sources(_) | SavePart::Ids(_) => {}

@@ -1,0 +1,82 @@
+//! Pairs that are collected to be written together, and the pages they become.
+//!
+//! Promises: pages come in the order of keys, each full but the last, whatever order pairs came in.
+//! Why collected: pairs come in the order of their arrival in a ledger, and storages take many
+//! records at once, in order, far faster than one by one.
+
+use super::load::Page;
+use super::record::encode_into;
+use super::{Batch, Chunk, Key, PairList, RecordFault, Round, Rounds};
+use crate::EntityId;
+use crate::limits::PAGE_PAIRS_MAX;
+
+/// Pairs of one round, and which records they replace.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    pub(super) pairs: PairList,
+    pub(super) replaced: Rounds,
+}
+
+/// Pages that are to be written, and what is to be known of each.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    pub(super) batch: Batch,
+    pub(super) known: Vec<(Key, Page)>,
+}
+
+/// Where a pair is among others, by what it is ordered by.
+struct Place {
+    entity: u64,
+    number: u8,
+    at: u32,
+    first_count: u32,
+}
+
+impl Run {
+    /// Adds the pairs of a chunk.
+    pub(super) fn add(&mut self, chunk: &Chunk) {
+        self.pairs.append(chunk.pairs());
+        self.replaced = std::mem::take(&mut self.replaced).and(chunk.replaced());
+    }
+
+    /// All pairs as pages of `round`.
+    ///
+    /// # Errors
+    ///
+    /// The key of a page that breaks the rules of its pairs, and which rule.
+    pub(super) fn pages(&self, round: Round) -> Result<Pages, (Key, RecordFault)> {
+        let mut pages = Pages::default();
+        let (mut page, mut value) = (PairList::default(), Vec::new());
+        for places in self.places().chunks(PAGE_PAIRS_MAX) {
+            page.clear();
+            for place in places {
+                let pair = self.pairs.pairs[place.at as usize];
+                let counts = &self.pairs.counts[place.first_count as usize..];
+                page.push(pair, &counts[..pair.counts.into()]);
+            }
+            let (entity, number) = (EntityId(places[0].entity), places[0].number);
+            let key = Key::Page { entity, number, round };
+            value.clear();
+            let digest = encode_into(key, &page, &mut value).map_err(|fault| (key, fault))?;
+            pages.batch.put(key, &value);
+            let pairs = u32::try_from(places.len()).expect("a page is small");
+            pages.known.push((key, Page { digest, pairs }));
+        }
+        Ok(pages)
+    }
+
+    /// The places of all pairs, in order.
+    fn places(&self) -> Vec<Place> {
+        let mut next = 0;
+        let mut places: Vec<_> = (0..)
+            .zip(&self.pairs.pairs)
+            .map(|(at, pair)| {
+                let first_count = next;
+                next += u32::from(pair.counts);
+                Place { entity: pair.entity, number: pair.number, at, first_count }
+            })
+            .collect();
+        places.sort_unstable_by_key(|place| (place.entity, place.number));
+        places
+    }
+}
