@@ -1,8 +1,8 @@
 //! Frozen stores: what was recorded into them, what they must answer for ever, how they are packed.
 //!
 //! ```text
-//! fixtures/v1/NAME.answers     text, one line for each pair and source
-//! fixtures/v1/NAME/…           the store's directory, each file compressed
+//! fixtures/vN/NAME.answers     text, one line for each pair and source
+//! fixtures/vN/NAME/…           the store's directory, each file compressed
 //! ```
 //!
 //! Promises: the same store gives the same text, whatever number of shards reads it; an unpacked
@@ -44,6 +44,8 @@ pub const SCHEMA: &str = r#"
 pub const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// The source of the stores' numbered events.
 pub const SOURCE: &str = "orders.csv";
+/// The formats of checkpoints there were: folders of the fixtures, the present one last.
+pub const FORMATS: [&str; 2] = ["v1", "v2"];
 /// The frozen stores: name, shards they were written with, and whether they were closed in order.
 pub const STORES: [(&str, usize, bool); 2] = [("closed", 1, true), ("killed", 4, false)];
 
@@ -76,7 +78,8 @@ fn id(n: u64) -> Option<EventId> {
     n.is_multiple_of(2).then_some(EventId(u128::from(n) << 64))
 }
 
-/// Records everything a frozen store holds, in four parts with a checkpoint after the first two.
+/// Records everything a frozen store holds, in four parts, with a checkpoint after the second and
+/// one after the third.
 ///
 /// # Panics
 ///
@@ -86,7 +89,7 @@ pub fn record(engine: &Engine) {
         let (numbered, plain) = (NUMBERED / 4, PLAIN / 4);
         record_numbered(engine, part * numbered + 1..=(part + 1) * numbered);
         record_plain(engine, part * plain + 1..=(part + 1) * plain);
-        if part == 1 {
+        if part == 1 || part == 2 {
             engine.checkpoint().expect("a checkpoint");
         }
     }
