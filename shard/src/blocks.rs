@@ -16,7 +16,9 @@
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
-use crate::limits::{CHUNK_BYTES, HUGE_PAGE_BYTES, PAGE_BYTES, SMALL_CHUNK_BYTES};
+use crate::limits::{
+    CHUNK_BYTES, HUGE_PAGE_BYTES, PAGE_BYTES, SMALL_CHUNK_BYTES, TINY_CHUNK_BYTES,
+};
 use crate::prefetch::prefetch_at;
 use aligned_vec::{AVec, RuntimeAlign};
 use rustix::mm::{Advice, madvise};
@@ -111,8 +113,7 @@ impl<T: Copy + Send + 'static> Blocks<T> {
         let bytes = len * size_of::<T>();
         let mut moved = if bytes > SMALL_CHUNK_BYTES {
             Self::whole_chunk()
-        } else if bytes > SMALL_CHUNK_BYTES / 16 {
-            // A page too many is no more than growth by a sixteenth would take.
+        } else if bytes > TINY_CHUNK_BYTES {
             AVec::with_capacity(PAGE_BYTES, SMALL_CHUNK_BYTES / size_of::<T>())
         } else {
             AVec::with_capacity(align_of::<T>(), len.max(chunk.len() + chunk.len() / 16))
@@ -126,11 +127,11 @@ impl<T: Copy + Send + 'static> Blocks<T> {
         AVec::with_capacity(HUGE_PAGE_BYTES, Self::CHUNK_BLOCKS)
     }
 
-    /// Asks for the first cache line of the block at `index`, if there are as many.
+    /// Asks for the first cache line of the block at `index`, whether there is one or not.
     #[inline(always)]
     pub fn fetch(&self, index: usize) {
         if let Some(chunk) = self.chunks.get(index >> Self::CHUNK_BITS) {
-            // Of the last chunk maybe memory that holds no block yet: asking does no harm.
+            // In the last chunk it may hold no block yet, or lie behind it: asking does no harm.
             prefetch_at(chunk.as_ptr().wrapping_add(index % Self::CHUNK_BLOCKS));
         }
     }
@@ -172,7 +173,9 @@ impl<T: Copy + Send + 'static> Blocks<T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
-    /// Bytes taken, with those of a chunk made ahead. Of the first chunk, those ever written to.
+    /// Bytes taken, with those of a chunk made ahead. Of the first chunk, those ever written to,
+    /// which holds where huge pages are given by advice: a kernel that always gives them may take
+    /// up to a chunk more.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let Some(last) = self.chunks.last() else { return 0 };

@@ -280,9 +280,8 @@ impl SignalLedger {
                 TopKey::of(slot, state, k, half_life)
             });
             for slot in gone {
-                if let Some(state) = states.at_mut(slot as usize) {
-                    state.set_ranked(k, false);
-                }
+                let state = states.at_mut(slot as usize).expect("a slot never goes away");
+                state.set_ranked(k, false);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::limits::TOP_K_MAX;
 use crate::request::Rows;
 use crate::{Ranked, SignalId, Timestamp, TopEntry};
 
-/// Entities whose slots are asked for together.
+/// Candidates whose slots are asked for together.
 const GROUP: usize = 16;
 
 impl SignalLedger {
@@ -70,7 +70,7 @@ impl SignalLedger {
                 self.states.fetch(slot as usize);
             }
             for &slot in candidates {
-                let Some(state) = self.states.at(slot as usize) else { continue };
+                let state = self.states.at(slot as usize).expect("a slot never goes away");
                 let rank = state.rank(k, half_life);
                 // Not a candidate whose sum has sunk to zero: an event of weight zero, long after
                 // the others, can do that.

@@ -3,7 +3,7 @@
 //! Promises: what is answered within the front is answered to the bit as without it. Events
 //! outside, far behind or the first beyond, take the general way.
 
-use super::top::{Bar, TopList};
+use super::top::{LeastSum, TopList};
 use crate::Timestamp;
 use crate::limits::HALF_LIVES_MAX;
 use crate::signal::half_life::{HalfLife, Phase};
@@ -15,9 +15,9 @@ pub(super) struct Front {
     last: Timestamp,
     /// In whole half-lives, one for each; the rest are not used.
     landmarks: [u64; HALF_LIVES_MAX],
-    /// Who passes none of these enters no ranking. Never above what the list's bar says; above any
-    /// sum where there is no half-life.
-    bars: [Bar; HALF_LIVES_MAX],
+    /// Who is above none of these enters no ranking. Never above what the list's bar says; above
+    /// any sum where there is no half-life.
+    bars: [LeastSum; HALF_LIVES_MAX],
     half_lives: [HalfLife; HALF_LIVES_MAX],
     /// One where there is a half-life, zero where there is none.
     used: [f64; HALF_LIVES_MAX],
@@ -31,7 +31,7 @@ impl Front {
             first: Timestamp::MAX,
             last: Timestamp(0),
             landmarks: [0; HALF_LIVES_MAX],
-            bars: [Bar::NO_SUM; HALF_LIVES_MAX],
+            bars: [LeastSum::NONE; HALF_LIVES_MAX],
             half_lives: std::array::from_fn(|k| *filled(k)),
             used: std::array::from_fn(|k| if k < half_lives.len() { 1.0 } else { 0.0 }),
         }
@@ -64,13 +64,13 @@ impl Front {
     /// Takes over the bars of the lists, which have risen.
     pub(super) fn lift_bars(&mut self, tops: &[TopList]) {
         for ((bar, &landmark), top) in self.bars.iter_mut().zip(&self.landmarks).zip(tops) {
-            *bar = top.bar(landmark);
+            *bar = top.least_sum(landmark);
         }
     }
 
-    /// What pairs last updated within have to pass to enter a ranking, one for each half-life.
+    /// What pairs last updated within have to be above to enter a ranking, for each half-life.
     #[inline]
-    pub(super) fn bars(&self) -> &[Bar; HALF_LIVES_MAX] {
+    pub(super) fn bars(&self) -> &[LeastSum; HALF_LIVES_MAX] {
         &self.bars
     }
 

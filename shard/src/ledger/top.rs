@@ -34,33 +34,29 @@ impl TopKey {
     }
 }
 
-/// What a pair has to pass to enter a ranking.
+/// What a pair of one landmark has to be above to enter a ranking: a bar, as a sum.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bar {
-    /// Of the least sum that may do, the bits.
-    sum: u64,
-    /// Where the sum is just that: the entity is before this one.
+pub(super) struct LeastSum {
+    /// Its bits. Below, no pair enters.
+    bits: u64,
+    /// With just this sum, those before this one enter.
     before: EntityId,
 }
 
-impl Bar {
+impl LeastSum {
     /// Above any sum.
-    pub(super) const NO_SUM: Self = Self { sum: u64::MAX, before: EntityId(0) };
-
-    /// Whether a pair is past it with its sum of half-life `k`.
-    #[inline]
-    fn is_passed(&self, state: &HotSignalState, k: usize) -> bool {
-        let sum = state.sum_bits(k);
-        sum > self.sum || sum == self.sum && state.entity() < self.before
-    }
+    pub(super) const NONE: Self = Self { bits: u64::MAX, before: EntityId(0) };
 }
 
 /// Whether a pair may have to enter a ranking that it is not in.
 #[inline(always)]
-pub(super) fn may_enter(state: &HotSignalState, bars: &[Bar; HALF_LIVES_MAX]) -> bool {
-    let is_near = |k: usize| state.sum_bits(k) >= bars[k].sum;
-    // Few are, of which most are in.
-    (0..HALF_LIVES_MAX).any(|k| is_near(k) && !state.is_ranked(k) && bars[k].is_passed(state, k))
+pub(super) fn may_enter(state: &HotSignalState, least: &[LeastSum; HALF_LIVES_MAX]) -> bool {
+    let may_enter = |k: usize| {
+        let (bits, LeastSum { bits: bar, before }) = (state.sum_bits(k), least[k]);
+        // Few are as high, of which most are in.
+        bits >= bar && !state.is_ranked(k) && (bits > bar || state.entity() < before)
+    };
+    (0..HALF_LIVES_MAX).any(may_enter)
 }
 
 /// Candidates for the top of one signal type and half-life.
@@ -79,13 +75,11 @@ impl TopList {
         key.rank > 0 && Some(key) > self.bar
     }
 
-    /// What a pair whose landmark this is has to pass, unless [`TopList::admits`] is sure to
-    /// refuse it.
-    pub(super) fn bar(&self, landmark: u64) -> Bar {
-        let (rank, before) =
-            self.bar.map_or((0, EntityId(u64::MAX)), |bar| (bar.rank, bar.entity.0));
-        let sum = rank.saturating_sub(rank_of_zero(landmark));
-        Bar { sum: u64::try_from(sum).unwrap_or(u64::MAX), before }
+    /// The bar for pairs whose landmark this is: what is not above it, [`TopList::admits`] refuses.
+    pub(super) fn least_sum(&self, landmark: u64) -> LeastSum {
+        let (rank, before) = self.bar.map_or((0, EntityId(0)), |bar| (bar.rank, bar.entity.0));
+        let bits = rank.saturating_sub(rank_of_zero(landmark));
+        LeastSum { bits: u64::try_from(bits).unwrap_or(u64::MAX), before }
     }
 
     /// Makes the entity of a key a candidate. Says `true` when it is time to

@@ -110,8 +110,8 @@ pub(crate) const fn newest_bits(newest: usize, word: usize) -> u64 {
 pub struct Window {
     ring: Ring,
     buckets: usize,
-    /// The bits that stand for its buckets where the last one is the newest.
-    newest: [u64; HOUR_WORDS],
+    /// A bit for each of its buckets, the newest lowest.
+    mask: [u64; HOUR_WORDS],
 }
 
 impl Window {
@@ -122,8 +122,8 @@ impl Window {
         let ring = if ns <= HOUR_NS { Ring::Minutes } else { Ring::Hours };
         let buckets = usize::try_from(ns / ring.width_ns()).ok()?;
         let whole = ns % ring.width_ns() == 0 && (1..=ring.count()).contains(&buckets);
-        let newest = std::array::from_fn(|word| newest_bits(buckets, word));
-        whole.then_some(Self { ring, buckets, newest })
+        let mask = std::array::from_fn(|word| newest_bits(buckets, word));
+        whole.then_some(Self { ring, buckets, mask })
     }
 
     /// The length of the window in nanoseconds.
@@ -150,10 +150,10 @@ impl Window {
         self.ring
     }
 
-    /// The bits of a bitmap, or of its first word, that stand for its buckets as of the last.
+    /// A bit for each of its buckets, the newest lowest; of minutes the first word is enough.
     #[inline(always)]
-    pub(crate) const fn newest(&self) -> &[u64; HOUR_WORDS] {
-        &self.newest
+    pub(crate) const fn mask(&self) -> &[u64; HOUR_WORDS] {
+        &self.mask
     }
 
     /// How many of a pair's newest buckets the window covers when so many have `passed` since.

@@ -131,13 +131,13 @@ impl Seen<'_> {
     #[inline(always)]
     pub(crate) fn count(&self, window: &Window) -> u32 {
         let [minutes, day, middle, last] = self.bits;
-        let [newest, of_middle, of_last] = *window.newest();
+        let [first, of_middle, of_last] = *window.mask();
         let used = if window.ring() == Ring::Minutes {
-            (minutes & newest).count_ones()
+            (minutes & first).count_ones()
         } else {
             // As one number, so that no vector is made of the two.
             let later = u128::from(last & of_last) << 64 | u128::from(middle & of_middle);
-            (day & newest).count_ones().wrapping_add(later.count_ones())
+            (day & first).count_ones().wrapping_add(later.count_ones())
         };
         self.block.sum_used(window.ring(), used as usize)
     }

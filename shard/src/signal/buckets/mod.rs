@@ -266,12 +266,10 @@ impl BucketStore {
         if event.hour() >= old.hour() + Ring::Hours.len() {
             self.release(at);
         }
-        if *at == BucketRef::NONE && event.minute >= old.minute {
+        if *at == BucketRef::NONE {
+            debug_assert!(event.minute >= old.minute, "the first event is the newest one");
             *at = BucketRef::new(Class::Packed32, self.packed32.insert(Packed::ONE));
             return true;
-        }
-        if *at == BucketRef::NONE {
-            *at = BucketRef::new(Class::Packed32, self.packed32.insert(Packed::EMPTY));
         }
         let heads = old.max(event);
         let added = on_block!(self, *at, get_mut, |block| count(block, old, heads, event),

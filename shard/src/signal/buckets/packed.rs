@@ -36,6 +36,15 @@ const _: () = {
 };
 
 impl<const ROOM: usize> Packed<ROOM> {
+    /// One event in the newest bucket of each ring.
+    pub(super) const ONE: Self = {
+        let mut counts = [0; ROOM];
+        (counts[0], counts[ROOM - 1]) = (1, 1);
+        let mut hours = [0; HOUR_WORDS];
+        hours[0] = 1;
+        Self { minutes: 1, hours, counts }
+    };
+
     /// Non-empty buckets among the `newest` of a ring.
     #[inline(always)]
     fn used(&self, ring: Ring, newest: usize) -> usize {
@@ -151,17 +160,6 @@ impl<const ROOM: usize> Packed<ROOM> {
         }
         self.counts[Self::place(ring, newer)] = count;
     }
-}
-
-impl<const ROOM: usize> Packed<ROOM> {
-    /// One event in the newest bucket of each ring.
-    pub(super) const ONE: Self = {
-        let mut counts = [0; ROOM];
-        (counts[0], counts[ROOM - 1]) = (1, 1);
-        let mut hours = [0; HOUR_WORDS];
-        hours[0] = 1;
-        Self { minutes: 1, hours, counts }
-    };
 }
 
 impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
