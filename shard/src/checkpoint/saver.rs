@@ -22,19 +22,15 @@
 //! known, and the ledger counts its records as saved. Opening the store again settles both.
 
 use super::load::Page;
-use super::read_back::{ReadBack, Written, compare, read_through};
+use super::read_back::{ReadBack, Written, compare};
 use super::run::{Pages, Run};
 use super::{
     Batch, Chunk, FORMAT_VERSION, IdsRecord, Key, Loaded, MetaRecord, Record, RecordDigest,
-    RecordFault, Round, Rounds, SetDigest, SourceRecord, StorageEngine, StorageError, Tag, encode,
+    RecordFault, Round, Rounds, SetDigest, SourceRecord, StorageEngine, StorageError, encode,
 };
 use crate::Walk;
 use crate::limits::{PAGE_PAIRS_MAX, RUN_BYTES_MAX};
 use std::collections::BTreeMap;
-
-/// Of so many records one at least has to be read back for all of them to be read through: what a
-/// search for one key costs.
-const READ_THROUGH: u64 = 8;
 
 /// What an opening of the store changes in the meta record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -442,17 +438,7 @@ impl<S: StorageEngine> Saver<S> {
         unread.reverse();
         unread.sort_by_key(|&(key, _)| key);
         unread.dedup_by_key(|&mut (key, _)| key);
-        let pages = unread.partition_point(|&(key, _)| key.tag() <= Tag::Sig);
-        let (pages, others) = unread.split_at(pages);
-        let search = if READ_THROUGH * pages.len() as u64 >= self.meta.records {
-            let read =
-                read_through(&self.storage, pages).map_err(|error| self.fail(error.into()))?;
-            read.map_err(|(key, found)| self.fail(SaveError::ReadBack { key, found }))?;
-            others
-        } else {
-            &unread
-        };
-        for &(key, written) in search {
+        for (key, written) in unread {
             let value = self.read(key)?;
             compare(key, written, value.as_deref())
                 .map_err(|found| self.fail(SaveError::ReadBack { key, found }))?;
