@@ -75,7 +75,6 @@ pub struct Chunk {
     round: Round,
     pairs: PairList,
     replaced: Rounds,
-    last: bool,
 }
 
 impl Chunk {
@@ -83,7 +82,7 @@ impl Chunk {
     #[must_use]
     pub fn new(lsn: Lsn, round: Round) -> Self {
         let (pairs, replaced) = (PairList::default(), Rounds::default());
-        Self { lsn, round, pairs, replaced, last: false }
+        Self { lsn, round, pairs, replaced }
     }
 
     /// Everything up to here is in the states; commit the chunk only when the log is durable up
@@ -111,22 +110,12 @@ impl Chunk {
         &self.replaced
     }
 
-    /// Whether the walk ends with this chunk.
-    #[must_use]
-    pub const fn is_last(&self) -> bool {
-        self.last
-    }
-
     /// Adds a pair, whose latest record was in the round `before`.
     pub(crate) fn put(&mut self, pair: ListedPair, counts: &[(u8, u32)], before: Option<Round>) {
         self.pairs.push(pair, counts);
         if let Some(before) = before {
             self.replaced.add(before, 1);
         }
-    }
-
-    pub(crate) fn set_last(&mut self) {
-        self.last = true;
     }
 }
 

@@ -104,7 +104,6 @@ impl Materializer for SignalLedger {
             }
         }
         walk.finished = true;
-        chunk.set_last();
         Some(chunk)
     }
 
