@@ -14,6 +14,7 @@ use ebbtide::{
 use ebbtide_shard::{Materializer as _, PartitionKey, RoutedEvent, SignalLedger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,7 +114,9 @@ pub fn copy(from: &Path, to: &Path) {
         if entry.file_type().expect("it has one").is_dir() {
             copy(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), &target).expect("a file can be copied");
+            let copied = fs::copy(entry.path(), &target);
+            let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            assert!(copied.as_ref().err().is_none_or(is_gone), "{copied:?}");
         }
     }
 }

@@ -96,7 +96,8 @@ mod tests {
             records in prop::collection::vec(1..u64::MAX, 1..20),
             gone in 0..20usize,
         ) {
-            let records: Vec<_> = records.into_iter().filter_map(NonZeroU64::new).map(RecordDigest).collect();
+            let records = records.into_iter().filter_map(NonZeroU64::new);
+            let records: Vec<_> = records.map(RecordDigest).collect();
             let gone = gone.min(records.len());
             let all = records.iter().fold(SetDigest::default(), |set, &one| set.with(one));
             let left = records[..gone].iter().fold(all, |set, &one| set.without(Some(one)));
