@@ -99,6 +99,12 @@ pub const WALK_RECORDS_MAX: usize = 512;
 pub const WALK_SLOTS_MAX: usize = 8192;
 /// Pairs in one record of the checkpoint. More would be lost with one, and hardly be faster.
 pub const PAGE_PAIRS_MAX: usize = 64;
+/// With so few pairs in a page on the average pages are mostly empty, and all are written anew.
+pub const PAGE_PAIRS_FEW: u64 = 16;
+/// So few pages are never too many.
+pub const PAGES_FEW: u64 = 1024;
+/// Pages that are let go of in one batch.
+pub const PAGES_DROPPED_MAX: usize = 1 << 14;
 /// Bytes of one value in the checkpoint. Bounds what is read before anything is known of it.
 pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
 /// Remembered ids in one record.
@@ -153,6 +159,7 @@ const _: () = {
     // pairs (60 for each, and 5 for each bucket) fit.
     assert!(IDS_RECORD_ENTRIES_MAX * 20 < RECORD_VALUE_BYTES_MAX / 2);
     assert!(PARTITIONS * 10 < RECORD_VALUE_BYTES_MAX / 2);
+    assert!(PAGE_PAIRS_FEW < PAGE_PAIRS_MAX as u64);
     assert!(PAGE_PAIRS_MAX * (60 + BUCKETS * 5) < RECORD_VALUE_BYTES_MAX / 2);
     // Producers can refill a ring while the previous batch is being applied.
     assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);

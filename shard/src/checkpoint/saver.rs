@@ -29,7 +29,7 @@ use super::{
     RecordFault, Round, Rounds, SetDigest, SourceRecord, StorageEngine, StorageError, encode,
 };
 use crate::Walk;
-use crate::limits::{PAGE_PAIRS_MAX, RUN_BYTES_MAX};
+use crate::limits::{PAGE_PAIRS_FEW, PAGES_DROPPED_MAX, PAGES_FEW, RUN_BYTES_MAX};
 use std::collections::BTreeMap;
 
 /// What an opening of the store changes in the meta record.
@@ -96,12 +96,6 @@ pub enum SaveError {
     },
 }
 
-/// Pages that are let go of in one batch.
-const DROPPED_MAX: usize = 1 << 14;
-/// With so few pairs in a page on the average, pages are mostly empty; so few pages never are.
-const PAGE_PAIRS_FEW: u64 = PAGE_PAIRS_MAX as u64 / 4;
-const PAGES_FEW: u64 = 1024;
-
 /// The writer of one storage.
 #[derive(Debug)]
 pub struct Saver<S> {
@@ -114,6 +108,7 @@ pub struct Saver<S> {
     rounds: Rounds,
     run: Run,
     run_bytes_max: usize,
+    dropped_max: usize,
     /// What was written and not yet read back.
     unread: Vec<Written>,
     records: u64,
@@ -150,7 +145,7 @@ impl<S: StorageEngine> Saver<S> {
     }
 
     /// The saver of a storage that was loaded in full and not written to since; `rounds` says where
-    /// the latest record of each pair is.
+    /// the latest state of each pair is.
     #[must_use]
     pub fn resume(storage: S, loaded: Loaded, rounds: Rounds) -> Self {
         let Loaded { meta, others, pages } = loaded;
@@ -164,6 +159,7 @@ impl<S: StorageEngine> Saver<S> {
             rounds,
             run: Run::default(),
             run_bytes_max: RUN_BYTES_MAX,
+            dropped_max: PAGES_DROPPED_MAX,
             unread: Vec::new(),
             records: 0,
             bytes: 0,
@@ -171,10 +167,10 @@ impl<S: StorageEngine> Saver<S> {
         }
     }
 
-    /// With shorter runs.
+    /// With shorter runs, and one page let go of at a time.
     #[cfg(test)]
     pub(super) fn in_runs_of(self, run_bytes_max: usize) -> Self {
-        Self { run_bytes_max, ..self }
+        Self { run_bytes_max, dropped_max: 1, ..self }
     }
 
     /// The meta record as of the last batch.
@@ -385,7 +381,7 @@ impl<S: StorageEngine> Saver<S> {
     fn drop_unneeded(&mut self) -> Result<(), SaveError> {
         let is_unneeded = |key: &&Key| !self.rounds.need(round_of(**key));
         let unneeded: Vec<Key> = self.pages.keys().filter(is_unneeded).copied().collect();
-        for keys in unneeded.chunks(DROPPED_MAX) {
+        for keys in unneeded.chunks(self.dropped_max) {
             let (mut batch, mut change) = (Batch::default(), SetDigest::default());
             for &key in keys {
                 batch.delete(key);
