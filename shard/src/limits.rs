@@ -63,13 +63,11 @@ pub const SEGMENT_ENTRIES: usize = SEGMENT_GROUPS * GROUP_ENTRIES;
 pub const SMALL_INDEX_BITS: u32 = 6;
 /// Bits of a mark that choose the segment, at most.
 pub const DIRECTORY_BITS_MAX: u32 = 20;
-/// Bytes of a chunk of blocks, or less where blocks do not fit evenly. A store that holds half of
-/// one has a second one ready.
-pub const CHUNK_BYTES: usize = 4 << 20;
-/// Bytes up to which blocks lie in one chunk just as large as needed.
-pub const TINY_CHUNK_BYTES: usize = 64 << 10;
-/// Bytes up to which they lie in one chunk of so many, whose pages come as they are touched.
-pub const SMALL_CHUNK_BYTES: usize = 1 << 20;
+/// Bits of a block's index: pairs of a shard, and blocks of one class.
+pub const BLOCK_INDEX_BITS: u32 = 29;
+/// Bytes up to which blocks move as they grow, and take just what they need. Beyond, they move no
+/// more.
+pub const SMALL_RUN_BYTES: usize = 64 << 10;
 /// Bytes of a cache line.
 pub const CACHE_LINE_BYTES: usize = 64;
 /// Bytes of a page.
@@ -125,17 +123,13 @@ const _: () = {
     // The index over a generation holds positions of 32 bits, also for all ids that a store of the
     // most shards hands to one.
     assert!(2 * SHARDS_MAX * IDS_PER_GENERATION < 1 << 32);
-    // As many pairs as there may be blocks of one class (2^29) need a quarter of the directory.
-    assert!((SEGMENT_ENTRIES / 2) << DIRECTORY_BITS_MAX >= 1 << (29 + 2));
+    // As many pairs as there may be need a quarter of the directory.
+    assert!((SEGMENT_ENTRIES / 2) << DIRECTORY_BITS_MAX >= 1 << (BLOCK_INDEX_BITS + 2));
     assert!(SMALL_INDEX_BITS < SEGMENT_GROUP_BITS);
     // Segment and group are chosen by bits of their own.
     assert!(DIRECTORY_BITS_MAX + SEGMENT_GROUP_BITS <= 32);
-    // Chunks are whole huge pages, and segments never cross chunks.
-    assert!(CHUNK_BYTES.is_multiple_of(HUGE_PAGE_BYTES));
-    assert!(SMALL_CHUNK_BYTES >= SEGMENT_GROUPS * CACHE_LINE_BYTES);
-    assert!(SMALL_CHUNK_BYTES < HUGE_PAGE_BYTES);
     // A page too many is no more than growth by a sixteenth takes too much.
-    assert!(TINY_CHUNK_BYTES / 16 >= PAGE_BYTES && TINY_CHUNK_BYTES < SMALL_CHUNK_BYTES);
+    assert!(SMALL_RUN_BYTES / 16 >= PAGE_BYTES && SMALL_RUN_BYTES < HUGE_PAGE_BYTES);
     // A minute since the epoch fits 32 bits.
     assert!(u64::MAX / MINUTE_NS < 1 << 32);
     // Windows that minute buckets cannot hold begin where hour buckets resolve them.

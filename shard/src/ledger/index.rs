@@ -207,7 +207,8 @@ impl Index {
     #[cold]
     fn make_room(&mut self, segment: usize, mark: u32) {
         let mut moving = std::mem::take(&mut self.moving);
-        let groups = self.groups.run_mut(segment << self.group_bits, 1 << self.group_bits);
+        let (first, count) = (segment << self.group_bits, 1 << self.group_bits);
+        let groups = &mut self.groups.as_mut_slice()[first..first + count];
         moving.extend(groups.iter().flat_map(Group::entries));
         groups.fill(Group::FREE);
         self.segments[segment].taken = 0;

@@ -119,7 +119,7 @@ impl<S: Slot> Table<S> {
 
     /// Every slot, in the order of arrival.
     pub fn iter(&self) -> impl Iterator<Item = &S> {
-        self.slots.iter()
+        self.slots.as_slice().iter()
     }
 
     /// Pairs held.

@@ -1,7 +1,7 @@
 //! The ledger against the reference model, pair by pair and ranking by ranking.
 
 use super::*;
-use crate::limits::{CHUNK_BYTES, HOUR_NS, MINUTE_NS, SEGMENT_GROUPS, TOP_K_MAX};
+use crate::limits::{HOUR_NS, HUGE_PAGE_BYTES, MINUTE_NS, SEGMENT_GROUPS, TOP_K_MAX};
 use crate::model::ReferenceModel;
 use crate::{EntityId, Materializer as _, Ranked, RoutedEvent, SignalId, Timestamp};
 use proptest::prelude::*;
@@ -192,7 +192,7 @@ fn a_row_holds_the_columns_in_their_order_and_zeros_for_strangers() {
 }
 
 #[test]
-fn memory_grows_by_two_chunks_at_most_at_a_time() {
+fn memory_grows_by_a_few_huge_pages_at_most_at_a_time() {
     let mut both = Both::new();
     let mut largest_step = 0;
     for entity in 0..200_000u64 {
@@ -203,8 +203,8 @@ fn memory_grows_by_two_chunks_at_most_at_a_time() {
         both.ledger.on_event(&event);
         largest_step = largest_step.max(both.ledger.states.memory_bytes() - before);
     }
-    // A segment of the index, chunks made ahead of slots and index, and the directory.
-    assert!(largest_step <= 2 * CHUNK_BYTES + SEGMENT_GROUPS * 64 + 4096, "{largest_step}");
+    // Pages made ahead of slots and index, a segment of the index, and the directory.
+    assert!(largest_step <= 2 * HUGE_PAGE_BYTES + SEGMENT_GROUPS * 64 + 4096, "{largest_step}");
 }
 
 proptest! {

@@ -28,7 +28,7 @@ mod slab;
 
 use super::window::{Ring, Window};
 use crate::Timestamp;
-use crate::limits::BUCKETS;
+use crate::limits::{BLOCK_INDEX_BITS, BUCKETS};
 pub(crate) use block::{Block, Seen};
 use dense::Dense;
 use packed::Packed;
@@ -154,7 +154,7 @@ enum Class {
     Dense32,
 }
 
-const CLASS_SHIFT: u32 = 29;
+const CLASS_SHIFT: u32 = BLOCK_INDEX_BITS;
 
 impl BucketRef {
     /// Nowhere: no bucket of the pair holds anything.
