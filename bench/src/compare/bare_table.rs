@@ -5,7 +5,6 @@
 
 use ebbtide_shard::blocks::Blocks;
 use ebbtide_shard::ledger::table::{Home, Slot, Table};
-use ebbtide_shard::prefetch::prefetch;
 use ebbtide_shard::{EntityId, RoutedEvent, SignalId};
 
 /// Events whose lines are asked for together.
@@ -69,15 +68,17 @@ impl BareTable {
     pub(super) fn increment(&mut self, events: &[RoutedEvent]) {
         let mut ways = [NO_WAYS; 3];
         let [mut here, mut asked, mut begun] = ways.each_mut();
-        let (mut ahead, mut asking) = (events.chunks(GROUP), events.chunks(GROUP));
-        self.fetch_homes(ahead.next(), asked);
-        self.fetch_homes(ahead.next(), begun);
-        self.fetch_counters(asking.next(), asked);
-        for group in events.chunks(GROUP) {
+        let groups = events.chunks(GROUP);
+        for step in 0..groups.len() + 2 {
+            let behind = |steps| step.checked_sub(steps).and_then(|at| groups.clone().nth(at));
             (here, asked, begun) = (asked, begun, here);
-            self.fetch_homes(ahead.next(), begun);
-            self.fetch_counters(asking.next(), asked);
-            for (event, &way) in group.iter().zip(&*here) {
+            self.begin(behind(0), begun);
+            self.ask(behind(1), asked);
+            for (begun, asked) in begun.iter().zip(&*asked) {
+                self.counters.fetch_home(begun.0);
+                self.counters.fetch(asked.1);
+            }
+            for (event, &way) in behind(2).unwrap_or_default().iter().zip(&*here) {
                 let found = self.counters.seek((&way.0, way.1), event.entity, event.signal);
                 let slot = found.map(|(slot, _)| slot);
                 if let Some(counter) = slot.and_then(|slot| self.counters.at_mut(slot)) {
@@ -91,20 +92,21 @@ impl BareTable {
     pub(super) fn touch(&self, events: &[RoutedEvent]) -> u64 {
         let mut ways = [NO_WAYS; 4];
         let [mut here, mut found, mut asked, mut begun] = ways.each_mut();
-        let mut ahead = events.chunks(GROUP);
-        let (mut asking, mut finding) = (events.chunks(GROUP), events.chunks(GROUP));
-        self.fetch_homes(ahead.next(), found);
-        self.fetch_homes(ahead.next(), asked);
-        self.fetch_homes(ahead.next(), begun);
-        self.fetch_counters(asking.next(), found);
-        self.fetch_counters(asking.next(), asked);
-        self.fetch_blocks(finding.next(), found);
+        let mut blocks = [0; GROUP];
+        let groups = events.chunks(GROUP);
         let mut sum = 0;
-        for group in events.chunks(GROUP) {
+        for step in 0..groups.len() + 3 {
+            let behind = |steps| step.checked_sub(steps).and_then(|at| groups.clone().nth(at));
             (here, found, asked, begun) = (found, asked, begun, here);
-            self.fetch_homes(ahead.next(), begun);
-            self.fetch_counters(asking.next(), asked);
-            self.fetch_blocks(finding.next(), found);
+            self.begin(behind(0), begun);
+            self.ask(behind(1), asked);
+            self.seek(behind(2), found, &mut blocks);
+            for ((begun, asked), &block) in begun.iter().zip(&*asked).zip(&blocks) {
+                self.counters.fetch_home(begun.0);
+                self.counters.fetch(asked.1);
+                self.blocks.fetch(block);
+            }
+            let group = behind(3).unwrap_or_default();
             let blocks =
                 group.iter().zip(&*here).filter_map(|(event, way)| self.block(way.1, event));
             sum += blocks.map(|block| block.0[0]).sum::<u64>();
@@ -112,31 +114,24 @@ impl BareTable {
         sum
     }
 
-    fn fetch_homes(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
+    fn begin(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
         for (event, way) in group.unwrap_or_default().iter().zip(ways) {
             way.0 = self.counters.home(event.hash, event.signal);
-            self.counters.fetch_home(way.0);
         }
     }
 
-    fn fetch_counters(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
+    fn ask(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
         for (_, (home, slot)) in group.unwrap_or_default().iter().zip(ways) {
             *slot = self.counters.likely(*home);
-            self.counters.fetch(*slot);
         }
     }
 
-    fn fetch_blocks(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways) {
-        let mut blocks = [usize::MAX; GROUP];
-        for ((event, way), block) in group.unwrap_or_default().iter().zip(ways).zip(&mut blocks) {
+    fn seek(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways, blocks: &mut [usize; GROUP]) {
+        for ((event, way), block) in group.unwrap_or_default().iter().zip(ways).zip(blocks) {
             let found = self.counters.seek((&way.0, way.1), event.entity, event.signal);
             if let Some((slot, counter)) = found {
                 (way.1, *block) = (slot, counter.block as usize);
             }
-        }
-        // Apart from the search, whose branches would keep all from being asked for at once.
-        for block in blocks {
-            self.blocks.get(block).into_iter().for_each(prefetch);
         }
     }
 

@@ -1,13 +1,17 @@
 //! The way of events into the ledger, one by one or a batch at a time.
 //!
 //! ```text
-//! event i+48: ask for the index,  i+32: ask for the slot,  i+16: find it,           i: apply
-//!             work out its gains                                ask for the counts
+//! event i+48: its place in the index,  i+32: its slot, most likely,  i+16: found,  i: apply
+//!             its gains
+//!                  └─────────────── memory of all three asked for ────────┘
 //! ```
 //!
 //! Promises: a batch leaves the same bits as its events one by one. What is known ahead is a hint:
 //! it is checked before it is used, since an event in between may have grown the table or moved
 //! the front.
+//! Why all at once: a core goes on behind what it asked for only when it has found the page, which
+//! takes long in a large memory; but it looks for many pages at a time if they are asked for in a
+//! row.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
@@ -106,26 +110,22 @@ impl SignalLedger {
         let mut growths = [Growths::NONE; HALF_LIVES_MAX];
         let mut aheads = [Ahead::NOTHING; 4];
         let [mut here, mut found, mut asked, mut begun] = aheads.each_mut();
-        let mut steps = [groups.iter(), groups.iter(), groups.iter()];
-        let [beginning, asking, finding] = steps.each_mut();
-        for ahead in [&mut *found, &mut *asked, &mut *begun] {
-            self.begin(beginning.next(), ahead, &mut growths);
-        }
-        self.ask(asking.next(), found);
-        self.ask(asking.next(), asked);
-        self.seek(finding.next(), found);
-        for group in groups {
+        let mut places = [BucketRef::NONE; GROUP];
+        for step in 0..groups.len() + 3 {
+            let behind = |steps| groups.get(step.wrapping_sub(steps));
             (here, found, asked, begun) = (found, asked, begun, here);
-            self.begin(beginning.next(), begun, &mut growths);
-            self.ask(asking.next(), asked);
-            self.seek(finding.next(), found);
+            self.begin(behind(0), begun, &mut growths);
+            self.ask(behind(1), asked);
+            self.seek(behind(2), found, &mut places);
+            self.fetch_all(begun, asked, found, &places);
+            let Some(group) = behind(3) else { continue };
             for (at, event) in (0..GROUP).zip(group) {
                 self.apply(event, here.hints[at], Some((here, at)));
             }
         }
     }
 
-    /// Asks for the index of a group and works out what depends on its events alone.
+    /// Works out what depends on the events of a group alone.
     #[inline(always)]
     fn begin(
         &self,
@@ -134,10 +134,8 @@ impl SignalLedger {
         growths: &mut [Growths; HALF_LIVES_MAX],
     ) {
         let Some(group) = group else { return };
-        // All in a row: a core has as many under way at a time as stand close together.
         for (event, home) in group.iter().zip(&mut ahead.homes) {
             *home = self.states.home(event.hash, event.signal);
-            self.states.fetch_home(*home);
         }
         for (at, event) in (0..GROUP).zip(group) {
             let &RoutedEvent { time, weight, signal, .. } = event;
@@ -156,7 +154,7 @@ impl SignalLedger {
         ahead.front_moves = self.front_moves;
     }
 
-    /// Asks for the slots of a group.
+    /// Looks up the slots of a group.
     #[inline(always)]
     fn ask(&self, group: Option<&Group>, ahead: &mut Ahead) {
         if group.is_none() {
@@ -164,26 +162,33 @@ impl SignalLedger {
         }
         for (&home, hint) in ahead.homes.iter().zip(&mut ahead.hints) {
             hint.slot = self.states.likely(home);
-            self.states.fetch(hint.slot);
         }
     }
 
-    /// Finds the slots of a group and asks for the counts.
+    /// Finds the slots of a group, and the places of their counts.
     #[inline(always)]
-    fn seek(&self, group: Option<&Group>, ahead: &mut Ahead) {
+    fn seek(&self, group: Option<&Group>, ahead: &mut Ahead, places: &mut [BucketRef; GROUP]) {
         let Some(group) = group else { return };
-        let mut places = [BucketRef::NONE; GROUP];
         let ways = ahead.homes.iter().zip(&mut ahead.hints);
-        for ((event, (home, hint)), place) in group.iter().zip(ways).zip(&mut places) {
+        for ((event, (home, hint)), place) in group.iter().zip(ways).zip(places) {
             let way = (home, hint.slot);
+            *place = BucketRef::NONE;
             if let Some((slot, state)) = self.states.seek(way, event.entity, event.signal) {
                 hint.slot = slot;
                 *place = state.buckets();
             }
         }
-        // Apart from the search, whose branches would keep all from being asked for at once.
-        for (place, hint) in places.into_iter().zip(&ahead.hints) {
-            self.buckets.fetch(place, hint.heads);
+    }
+
+    /// Asks for the memory that the next step of each group needs. Nothing else is done between:
+    /// what stands there would keep all from being asked for at once.
+    #[inline(always)]
+    fn fetch_all(&self, begun: &Ahead, asked: &Ahead, found: &Ahead, places: &[BucketRef; GROUP]) {
+        let next = begun.homes.iter().zip(&asked.hints).zip(&found.hints).zip(places);
+        for (((home, likely), found), place) in next {
+            self.states.fetch_home(*home);
+            self.states.fetch(likely.slot);
+            self.buckets.fetch(*place, found.heads);
         }
     }
 
