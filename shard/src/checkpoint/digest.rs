@@ -14,15 +14,19 @@ use std::num::NonZeroU64;
 pub(super) const DIGEST_BYTES: usize = 16;
 
 thread_local! {
-    /// Keyed once for each thread: what it costs to make one is as much as a record.
-    static HASHER: RefCell<blake3::Hasher> =
-        RefCell::new(blake3::Hasher::new_derive_key("ebbtide record v1"));
+    /// Keyed once for each thread: what it costs to make one is as much as a record. With room for
+    /// a key and an archive in one piece: chunks are hashed side by side only if they come so.
+    static HASHER: RefCell<(blake3::Hasher, Vec<u8>)> =
+        RefCell::new((blake3::Hasher::new_derive_key("ebbtide record v1"), Vec::new()));
 }
 
 /// The digest that stands behind the archive of a record.
 pub(super) fn digest(key: Key, archive: &[u8]) -> [u8; DIGEST_BYTES] {
-    let hash = HASHER.with_borrow_mut(|hasher| {
-        hasher.reset().update(&key.to_bytes()).update(archive).finalize()
+    let hash = HASHER.with_borrow_mut(|(hasher, whole)| {
+        whole.clear();
+        whole.extend_from_slice(&key.to_bytes());
+        whole.extend_from_slice(archive);
+        hasher.reset().update(whole).finalize()
     });
     std::array::from_fn(|i| hash.as_bytes()[i])
 }
