@@ -7,7 +7,7 @@
 //! Not here: where records and events come from, and whether they are whole (the engine's store).
 //! Source: per-record sequence numbers as in ARIES (Mohan et al., 1992).
 
-use crate::checkpoint::{LoadError, PairRecord, RecordFault, Rounds, RoutedPairs};
+use crate::checkpoint::{LoadError, RecordFault, Rounds, RoutedPairs};
 use crate::dedup::RecentIds;
 use crate::ledger::SignalLedger;
 use crate::schema::numbers::SignalNumbers;
@@ -21,8 +21,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Pairs between the one that is restored and the one whose memory is asked for.
-const FETCH_AHEAD: usize = 16;
+/// Pairs whose memory is asked for in a row.
+const GROUP: usize = 16;
 
 /// An event as the log gives it again.
 #[derive(Clone, Copy, Debug)]
@@ -102,24 +102,24 @@ impl Recovering {
         pairs: &RoutedPairs,
         is_ahead: impl Fn(EntityHash, Lsn) -> bool,
     ) -> Result<(), LoadError> {
-        let mut record = PairRecord::blank();
         let (list, ways) = (pairs.list(), pairs.ways());
         for (at, ((pair, counts), &(hash, round))) in list.iter().zip(ways).enumerate() {
-            if let Some(ahead) = list.pairs.get(at + FETCH_AHEAD)
-                && let Some(signal) = self.numbers.signal(ahead.number)
-            {
-                self.ledger.fetch(ways[at + FETCH_AHEAD].0, signal);
+            if at.is_multiple_of(GROUP) {
+                let group = list.pairs.iter().zip(ways).skip(at + GROUP).take(GROUP);
+                for (ahead, &(hash, _)) in group {
+                    self.ledger.fetch(hash, self.numbers.signal(ahead.number));
+                }
             }
             let (entity, number) = (EntityId(pair.entity), pair.number);
             let bad = |fault| LoadError::Pair { entity, number, fault };
             let signal = self.numbers.signal(number).ok_or(RecordFault::Signal { number });
             let signal = signal.map_err(bad)?;
-            pair.write_to(counts, &mut record);
-            let lsn = Lsn::new(record.lsn);
+            let lsn = Lsn::new(pair.lsn);
             self.last_included = self.last_included.max(lsn);
-            let pair = RestoredPair { entity, hash, signal, record, saved: Some(round) };
-            self.restore(&pair, is_ahead(hash, lsn)).map_err(bad)?;
-            record = pair.record;
+            let restored = self.ledger.restore_listed((hash, signal), (pair, counts), Some(round));
+            if restored.map_err(bad)? && is_ahead(hash, lsn) {
+                self.ahead.insert((entity, signal), lsn);
+            }
         }
         Ok(())
     }

@@ -201,7 +201,8 @@ impl Outlet {
         let Self { parts, pairs, ids, events } = self;
         // A shard that is gone has told why; the opening ends when it is asked whether it runs.
         if !pairs.is_empty() {
-            let _gone = parts.send(Part::Pairs(std::mem::take(pairs)));
+            let next = RoutedPairs::with_room_as(pairs);
+            let _gone = parts.send(Part::Pairs(std::mem::replace(pairs, next)));
         }
         if !ids.is_empty() {
             let _gone = parts.send(Part::Ids(std::mem::take(ids)));

@@ -111,6 +111,16 @@ pub struct RoutedPairs {
 }
 
 impl RoutedPairs {
+    /// None yet, with room for as many as others are, and as many counts.
+    #[must_use]
+    pub fn with_room_as(others: &Self) -> Self {
+        let list = PairList {
+            pairs: Vec::with_capacity(others.list.pairs.len()),
+            counts: Vec::with_capacity(others.list.counts.len() * 9 / 8),
+        };
+        Self { list, ways: Vec::with_capacity(others.ways.len()) }
+    }
+
     /// Adds a pair with its counts.
     pub fn push(&mut self, way: (EntityHash, Round), (pair, counts): (&ListedPair, &[(u8, u32)])) {
         self.list.push(*pair, counts);

@@ -109,12 +109,30 @@ impl Materializer for SignalLedger {
 
     fn restore(&mut self, pair: &RestoredPair) -> Result<bool, RecordFault> {
         let &RestoredPair { entity, hash, signal, ref record, saved } = pair;
+        let listed = ListedPair::of((entity, signal.0), record);
+        self.restore_listed((hash, signal), (&listed, &record.counts), saved)
+    }
+}
+
+impl SignalLedger {
+    /// Puts back a pair of this hash and signal type, as [`Materializer::restore`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub(crate) fn restore_listed(
+        &mut self,
+        (hash, signal): (EntityHash, SignalId),
+        (pair, counts): (&ListedPair, &[Listed]),
+        saved: Option<Round>,
+    ) -> Result<bool, RecordFault> {
         assert!(self.owns(hash), "a pair is restored in the shard that owns it");
         let half_lives = self.schema.def(signal).half_lives().len();
-        if usize::from(record.half_lives) != half_lives {
-            return Err(RecordFault::HalfLives { count: record.half_lives });
+        if usize::from(pair.half_lives) != half_lives {
+            return Err(RecordFault::HalfLives { count: pair.half_lives });
         }
-        let time = Timestamp(record.last_update);
+        let (entity, time) = (EntityId(pair.entity), Timestamp(pair.last_update));
         let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
         let (state, slot) = Self::find_or_take(&mut self.states, &place);
         if state.all_time() != 0 {
@@ -125,23 +143,24 @@ impl Materializer for SignalLedger {
                 Ordering::Greater => {}
             }
         }
-        state.restore(time, record.sums, (record.all_time, record.saturated));
+        state.restore(time, pair.sums, (pair.all_time, pair.saturated));
         if let Some(round) = saved {
             state.set_saved(round);
         }
-        self.buckets.put_back(state.buckets_mut(), time, &record.counts);
+        self.buckets.put_back(state.buckets_mut(), time, counts);
         let front = &self.fronts[signal.index()];
         if !front.holds(time, time) || may_enter(state, front.bars()) {
             self.rank(slot, signal);
         }
         Ok(true)
     }
-}
 
-impl SignalLedger {
-    /// Asks for the memory in which a pair will be restored.
-    pub(crate) fn fetch(&self, hash: EntityHash, signal: SignalId) {
-        self.states.fetch_home(self.states.home(hash, signal));
+    /// Asks for the memory in which a pair will be restored, if there is such a signal type.
+    #[inline]
+    pub(crate) fn fetch(&self, hash: EntityHash, signal: Option<SignalId>) {
+        if let Some(signal) = signal {
+            self.states.fetch_home(self.states.home(hash, signal));
+        }
     }
 
     /// In which rounds its pairs were last saved.

@@ -92,6 +92,16 @@ impl Group {
         }
         free.is_some()
     }
+
+    /// Whether no entry has this mark, and none of a mark that begins here is in another group.
+    #[inline(always)]
+    fn lacks(&self, mark: u32) -> bool {
+        let mut any = 0;
+        for here in self.marks {
+            any |= u32::from(here == mark);
+        }
+        any == 0 && self.slots[GROUP_ENTRIES - 1] == NO_SLOT
+    }
 }
 
 impl Default for Index {
@@ -136,7 +146,12 @@ impl Index {
     #[inline]
     pub(super) fn find(&self, home: Home, mut is: impl FnMut(usize) -> bool) -> Option<usize> {
         for group in self.groups_from(home) {
-            let Group { marks, slots } = self.groups.get(group)?;
+            let group = self.groups.get(group)?;
+            // The usual case of a new pair.
+            if group.lacks(home.mark) {
+                break;
+            }
+            let Group { marks, slots } = group;
             for (&mark, &slot) in marks.iter().zip(slots) {
                 if mark == home.mark && slot != NO_SLOT && is(slot as usize) {
                     return Some(slot as usize);

@@ -46,6 +46,14 @@ pub struct PairList {
 }
 
 impl ListedPair {
+    /// A pair that stands by itself, without its counts.
+    #[must_use]
+    pub fn of((entity, number): (EntityId, u8), record: &PairRecord) -> Self {
+        let PairRecord { lsn, last_update, sums, all_time, half_lives, saturated, .. } = *record;
+        let (entity, counts) = (entity.0, 0);
+        Self { entity, lsn, last_update, sums, all_time, number, half_lives, saturated, counts }
+    }
+
     /// Entity and number: what pairs are ordered by.
     #[must_use]
     pub const fn place(&self) -> (u64, u8) {
@@ -80,21 +88,8 @@ impl PairList {
     /// # Panics
     ///
     /// As [`PairList::push`].
-    pub fn push_record(&mut self, (entity, number): (EntityId, u8), record: &PairRecord) {
-        let PairRecord { lsn, last_update, sums, all_time, half_lives, saturated, .. } = *record;
-        let entity = entity.0;
-        let pair = ListedPair {
-            entity,
-            lsn,
-            last_update,
-            sums,
-            all_time,
-            number,
-            half_lives,
-            saturated,
-            counts: 0,
-        };
-        self.push(pair, &record.counts);
+    pub fn push_record(&mut self, pair: (EntityId, u8), record: &PairRecord) {
+        self.push(ListedPair::of(pair, record), &record.counts);
     }
 
     /// Each pair with its counts.

@@ -192,18 +192,24 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
             return None;
         }
         let mut block = Self::EMPTY;
-        let minutes = listed.partition_point(|&(at, _)| usize::from(at) < MINUTE_BUCKETS);
-        let (minutes, hours) = listed.split_at(minutes);
+        // Counted, not searched for: a search's branches are hard to foretell.
+        let up_to = |listed: &[Listed], last: usize| {
+            listed.iter().filter(|&&(at, _)| usize::from(at) <= last).count()
+        };
+        let (minutes, hours) = listed.split_at(up_to(listed, MINUTE_BUCKETS - 1));
         for (ring, listed) in [(Ring::Minutes, minutes), (Ring::Hours, hours)] {
             let last = heads.position(ring, 0);
-            let wrapped = listed.partition_point(|&(at, _)| usize::from(at) <= last);
-            let newest_first = listed[..wrapped].iter().rev().chain(listed[wrapped..].iter().rev());
-            for (newer, &(at, count)) in newest_first.enumerate() {
+            // The newest stand at positions up to the last one, the others behind it.
+            let newest = up_to(listed, last);
+            for (i, &(at, count)) in listed.iter().enumerate() {
                 let at = usize::from(at);
-                let ago = if at > last { last + ring.count() - at } else { last - at };
+                let (newer, ago) = if i < newest {
+                    (newest - 1 - i, last - at)
+                } else {
+                    (newest + listed.len() - 1 - i, last + ring.count() - at)
+                };
                 block.set_used(ring, ago);
-                let place = Self::place(ring, newer);
-                block.counts[place] = u8::try_from(count).ok()?;
+                block.counts[Self::place(ring, newer)] = u8::try_from(count).ok()?;
             }
         }
         Some(block)
