@@ -5,12 +5,12 @@
 //!  ◀──────── blocks ─────────▶
 //! ```
 //!
-//! Promises: a block never moves once they take more than [`SMALL_RUN_BYTES`], so growth copies no
-//! more than that, and a block is found by its index alone. For that, addresses are reserved for as
-//! many blocks as the machine could hold; they take no memory. Where they would count as memory,
-//! since the kernel promises no more than it has (`vm.overcommit_memory` 2) or addresses are
-//! limited (`ulimit -v`, `ulimit -d`), there is room for twice as many as there are, and all move
-//! when it is taken.
+//! Promises: a block never moves once they take more than [`SMALL_BLOCKS_BYTES`], so growth copies
+//! no more than that, and a block is found by its index alone. For that, addresses are reserved
+//! for as many blocks as the machine could hold; they take no memory. Where they would count as
+//! memory, since the kernel promises no more than it has (`vm.overcommit_memory` 2) or addresses
+//! are limited (`ulimit -v`, `ulimit -d`), there is room for twice as many as there are, and all
+//! move when it is taken.
 //!
 //! Why huge pages: with pages of 4 KiB, finding the page of a line costs as much as fetching the
 //! line once a ledger has millions of pairs. Where the kernel gives none, all works as well, but
@@ -22,7 +22,9 @@
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
-use crate::limits::{BLOCK_INDEX_BITS, HUGE_PAGE_BYTES, PAGE_BYTES, SMALL_RUN_BYTES};
+use crate::limits::{
+    BLOCK_INDEX_BITS, HUGE_PAGE_BYTES, PAGE_BYTES, RESERVED_BYTES_MAX, SMALL_BLOCKS_BYTES,
+};
 use crate::prefetch::prefetch_at;
 use aligned_vec::{AVec, RuntimeAlign};
 use rustix::mm::{Advice, madvise};
@@ -33,37 +35,35 @@ use std::ffi::c_void;
 use std::fs;
 use std::thread::{self, JoinHandle};
 
-/// Huge pages at the beginning of a run whose memory comes as it is touched.
+/// Huge pages at the beginning whose memory comes as it is touched.
 const TOUCHED_PAGES: usize = 2;
 
 /// Blocks, named by index.
 #[derive(Debug)]
 pub struct Blocks<T> {
-    run: AVec<T, RuntimeAlign>,
+    memory: AVec<T, RuntimeAlign>,
     /// Huge pages that blocks have begun to fill.
     pages: usize,
-    /// The thread that gets the memory of the next one. It never outlives the run.
+    /// The thread that gets the memory of the next one. It never outlives that memory.
     ahead: Option<JoinHandle<()>>,
 }
 
 impl<T> Default for Blocks<T> {
     fn default() -> Self {
-        Self { run: AVec::new(align_of::<T>()), pages: 0, ahead: None }
+        Self { memory: AVec::new(align_of::<T>()), pages: 0, ahead: None }
     }
 }
 
 impl<T> Drop for Blocks<T> {
     fn drop(&mut self) {
-        self.wait_for_ahead();
+        let _it_ended = self.wait_for_ahead();
     }
 }
 
 impl<T> Blocks<T> {
-    fn wait_for_ahead(&mut self) {
-        if let Some(ahead) = self.ahead.take() {
-            // It has no panic of its own; and without it, memory comes as it is touched.
-            let _ended = ahead.join();
-        }
+    /// Waits until the page ahead has its memory. Says whether there is such a page.
+    fn wait_for_ahead(&mut self) -> bool {
+        self.ahead.take().is_some_and(|ahead| ahead.join().is_ok())
     }
 }
 
@@ -71,70 +71,74 @@ impl<T: Copy> Blocks<T> {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.run.len()
+        self.memory.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.run.is_empty()
+        self.memory.is_empty()
     }
 
     /// Adds `count` blocks, all of them `block`.
     pub fn extend(&mut self, count: usize, block: T) {
         let len = self.len() + count;
-        if len > self.run.capacity() {
+        if len > self.memory.capacity() {
             self.move_to_room_for(len);
         }
         while self.pages * HUGE_PAGE_BYTES < len * size_of::<T>() && self.is_large() {
             self.enter_page();
         }
-        self.run.resize(len, block);
+        self.memory.resize(len, block);
     }
 
     /// Whether blocks lie where they can grow without a move.
     fn is_large(&self) -> bool {
-        self.run.alignment() == HUGE_PAGE_BYTES
+        self.memory.alignment() == HUGE_PAGE_BYTES
     }
 
     /// Moves all blocks to where there is room for `len`.
     #[cold]
     fn move_to_room_for(&mut self, len: usize) {
-        self.wait_for_ahead();
-        let bytes = len * size_of::<T>();
-        let mut moved = if bytes > SMALL_RUN_BYTES {
-            Self::large_run(len, bytes_reserved_max())
+        let _it_ended = self.wait_for_ahead();
+        let mut moved = if len * size_of::<T>() > SMALL_BLOCKS_BYTES {
+            Self::large(len, bytes_reserved_max())
         } else {
             AVec::with_capacity(align_of::<T>(), len.max(self.len() + self.len() / 16))
         };
-        let full_pages = self.len() * size_of::<T>() / HUGE_PAGE_BYTES;
-        (0..full_pages).for_each(|number| ask_for_huge_page(Page::of(&moved, number)));
-        moved.extend_from_slice(&self.run);
-        (self.run, self.pages) = (moved, full_pages);
+        let bytes = self.len() * size_of::<T>();
+        let full_pages = bytes / HUGE_PAGE_BYTES;
+        let pages =
+            if full_pages < TOUCHED_PAGES { full_pages } else { bytes.div_ceil(HUGE_PAGE_BYTES) };
+        (0..pages).filter_map(|page| HugePage::of(&moved, page)).for_each(ask_for_huge_page);
+        moved.extend_from_slice(&self.memory);
+        (self.memory, self.pages) = (moved, pages);
     }
 
-    /// An empty run with room for as many blocks as may ever be named or as `bytes_max` hold; if
-    /// that is too little, or the kernel refuses it, for twice `len`.
-    fn large_run(len: usize, bytes_max: usize) -> AVec<T, RuntimeAlign> {
-        let mut run = AVec::new(HUGE_PAGE_BYTES);
+    /// Empty memory with room for as many blocks as may ever be named or as `bytes_max` hold; if
+    /// that is too little, or the kernel refuses it, for twice `len`, or a little more than `len`.
+    fn large(len: usize, bytes_max: usize) -> AVec<T, RuntimeAlign> {
+        let mut memory = AVec::new(HUGE_PAGE_BYTES);
         let most = (1 << BLOCK_INDEX_BITS).min(bytes_max / size_of::<T>());
-        if most < 2 * len || run.try_reserve_exact(most).is_err() {
-            run.reserve_exact(2 * len);
+        let mut rooms = [most, 2 * len].into_iter().filter(|&room| room >= 2 * len);
+        if !rooms.any(|room| memory.try_reserve_exact(room).is_ok()) {
+            memory.reserve_exact(len + len / 16);
         }
-        run
+        memory
     }
 
     /// Sees to the memory of the next huge page that blocks are about to fill.
     #[cold]
     fn enter_page(&mut self) {
-        self.wait_for_ahead();
-        if (1..=TOUCHED_PAGES).contains(&self.pages) {
-            ask_for_huge_page(Page::of(&self.run, self.pages - 1));
-        }
+        let (page, is_ready) = (self.pages, self.wait_for_ahead());
+        let touched = (1..=TOUCHED_PAGES).contains(&page).then(|| page - 1);
+        let unready = (page >= TOUCHED_PAGES && !is_ready).then_some(page);
+        let pages = touched.into_iter().chain(unready);
+        pages.filter_map(|page| HugePage::of(&self.memory, page)).for_each(ask_for_huge_page);
         self.pages += 1;
-        let room = self.run.capacity() * size_of::<T>();
-        if self.pages >= TOUCHED_PAGES && (self.pages + 1) * HUGE_PAGE_BYTES <= room {
-            let next = Page::of(&self.run, self.pages);
+        if self.pages >= TOUCHED_PAGES
+            && let Some(next) = HugePage::of(&self.memory, self.pages)
+        {
             self.ahead = thread::Builder::new().spawn(move || get_memory(next)).ok();
         }
     }
@@ -143,33 +147,33 @@ impl<T: Copy> Blocks<T> {
     #[inline(always)]
     pub fn fetch(&self, index: usize) {
         // Behind the last there may be no memory: asking does no harm.
-        prefetch_at(self.run.as_ptr().wrapping_add(index));
+        prefetch_at(self.memory.as_ptr().wrapping_add(index));
     }
 
     /// The block at `index`, if there are as many.
     #[inline]
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&T> {
-        self.run.get(index)
+        self.memory.get(index)
     }
 
     /// The block at `index`, to change.
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.run.get_mut(index)
+        self.memory.get_mut(index)
     }
 
     /// All of them.
     #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[T] {
-        &self.run
+        &self.memory
     }
 
     /// The same, to change.
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut self.run
+        &mut self.memory
     }
 
     /// Bytes taken, with those of a page made ahead. Of memory that comes as it is touched, the
@@ -177,20 +181,20 @@ impl<T: Copy> Blocks<T> {
     /// always gives them may take up to a huge page more.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let room = self.run.capacity() * size_of::<T>();
+        let room = self.memory.capacity() * size_of::<T>();
         if !self.is_large() {
             return room;
         }
         let touched = (self.len() * size_of::<T>()).next_multiple_of(PAGE_BYTES).min(room);
         let ready = if self.pages > TOUCHED_PAGES { self.pages * HUGE_PAGE_BYTES } else { 0 };
         let ahead = if self.ahead.is_some() { HUGE_PAGE_BYTES } else { 0 };
-        touched.max(ready) + ahead
+        (touched.max(ready) + ahead).min(room)
     }
 }
 
-/// Bytes that may be reserved for one run: half of the machine's memory, for no ledger has more
-/// than that in blocks of one kind. None where what is reserved counts as taken: others would lack
-/// it.
+/// Bytes that may be reserved for blocks of one kind: nearly as many as the machine has, which is
+/// the most that a kernel grants at once. None where what is reserved counts as taken: others
+/// would lack it.
 fn bytes_reserved_max() -> usize {
     let is_limited = |what| getrlimit(what).current.is_some();
     let mode = fs::read("/proc/sys/vm/overcommit_memory");
@@ -199,23 +203,24 @@ fn bytes_reserved_max() -> usize {
         return 0;
     }
     let system = sysinfo();
-    let bytes = u64::from(system.mem_unit).saturating_mul(system.totalram) / 2;
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+    let bytes = u64::from(system.mem_unit).saturating_mul(system.totalram / 16 * 15);
+    usize::try_from(bytes).unwrap_or(usize::MAX).min(RESERVED_BYTES_MAX)
 }
 
-/// The address of a huge page that lies within a run, whether blocks have come as far or not.
+/// The address of a huge page that lies within some memory, whether blocks have come as far or not.
 #[derive(Clone, Copy, Debug)]
-struct Page(usize);
+struct HugePage(usize);
 
-impl Page {
-    fn of<T>(run: &AVec<T, RuntimeAlign>, number: usize) -> Self {
-        assert!((number + 1) * HUGE_PAGE_BYTES <= run.capacity() * size_of::<T>());
-        Self(run.as_ptr().addr() + number * HUGE_PAGE_BYTES)
+impl HugePage {
+    /// That of a number; `None` if there is no room for all of it.
+    fn of<T>(memory: &AVec<T, RuntimeAlign>, number: usize) -> Option<Self> {
+        let is_within = (number + 1) * HUGE_PAGE_BYTES <= memory.capacity() * size_of::<T>();
+        is_within.then(|| Self(memory.as_ptr().addr() + number * HUGE_PAGE_BYTES))
     }
 }
 
 /// Gets the memory of a page, on a thread of its own.
-fn get_memory(page: Page) {
+fn get_memory(page: HugePage) {
     // Not on the core of the shard whose thread began this one. A refusal costs it some time.
     let mut all = CpuSet::new();
     (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
@@ -226,12 +231,12 @@ fn get_memory(page: Page) {
 
 /// Asks that the memory of a page be huge. A kernel that knows no huge pages, or was told not to
 /// give any, says no.
-fn ask_for_huge_page(page: Page) {
+fn ask_for_huge_page(page: HugePage) {
     advise(page, Advice::LinuxHugepage);
 }
 
 #[expect(unsafe_code, reason = "the system call takes a pointer, and so is not safe by its type")]
-fn advise(Page(address): Page, advice: Advice) {
+fn advise(HugePage(address): HugePage, advice: Advice) {
     debug_assert!(matches!(advice, Advice::LinuxHugepage | Advice::LinuxPopulateWrite));
     let start: *mut c_void = std::ptr::without_provenance_mut(address);
     // SAFETY: needs a range that is mapped and whose contents the advice leaves alone. Holds
@@ -240,7 +245,7 @@ fn advise(Page(address): Page, advice: Advice) {
     // is backed, never what it reads as: the kernel touches it as a write would that changes
     // nothing. A kernel that does not know an advice says no, as those before 5.14 do. Tests:
     // `blocks_stay_what_they_are_through_every_growth`,
-    // `the_next_page_has_its_memory_before_it_is_used`.
+    // `blocks_move_while_the_page_ahead_gets_its_memory`.
     let _refused = unsafe { madvise(start, HUGE_PAGE_BYTES, advice) };
 }
 
@@ -270,15 +275,21 @@ mod tests {
         assert!((count * 64..=7 * HUGE_PAGE_BYTES).contains(&held), "{held}");
     }
 
+    /// No blocks, with room for so many.
+    fn with_room(count: usize) -> Blocks<Line> {
+        let mut memory = AVec::new(HUGE_PAGE_BYTES);
+        memory.reserve_exact(count);
+        Blocks { memory, pages: 0, ahead: None }
+    }
+
     #[test]
-    fn blocks_move_where_a_kernel_reserves_no_more() {
-        let room = AVec::<Line, _>::from_iter(HUGE_PAGE_BYTES, []);
-        let mut blocks = Blocks { run: room, pages: 0, ahead: None };
-        blocks.run.reserve_exact(3 * PAGE);
-        let room = blocks.run.capacity();
+    fn blocks_move_where_no_more_is_reserved() {
+        let mut blocks = with_room(7 * PAGE / 2);
+        let room = blocks.memory.capacity();
         for i in 0..room {
             blocks.extend(1, [i as u64; 8]);
         }
+        assert!(blocks.memory_bytes() <= room * 64);
         let place = blocks.as_slice().as_ptr();
         blocks.extend(room, [7; 8]);
         assert_ne!(blocks.as_slice().as_ptr(), place);
@@ -288,11 +299,26 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_as_many_as_may_be_and_never_less_than_twice_what_is_needed() {
-        let room = |len, bytes_max| Blocks::<Line>::large_run(len, bytes_max).capacity();
+    fn blocks_move_while_the_page_ahead_gets_its_memory() {
+        for _ in 0..50 {
+            let mut blocks = with_room(3 * PAGE);
+            blocks.extend(3 * PAGE / 2, [1; 8]);
+            assert!(blocks.ahead.is_some());
+            blocks.extend(2 * PAGE, [2; 8]);
+            let (before, after) = blocks.as_slice().split_at(3 * PAGE / 2);
+            assert!(before.iter().all(|block| *block == [1; 8]));
+            assert!(after.iter().all(|block| *block == [2; 8]));
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_as_may_be_and_never_less_than_is_needed() {
+        let room = |len, bytes_max| Blocks::<Line>::large(len, bytes_max).capacity();
         assert_eq!(room(10, 64 * 1000), 1000);
         assert_eq!(room(600, 64 * 1000), 1200);
         assert_eq!(room(600, 0), 1200);
+        // 2^52 bytes are more than there are addresses.
+        assert_eq!(Blocks::<[u64; 1 << 20]>::large(1, usize::MAX).capacity(), 2);
     }
 
     /// Bytes in memory of the mapping that a pointer is into.
@@ -314,12 +340,12 @@ mod tests {
     #[test]
     fn the_next_page_has_its_memory_before_it_is_used() {
         let mut blocks = Blocks::<Line>::default();
-        // At once, so that it cannot be ready.
         blocks.extend(2 * PAGE, [1; 8]);
+        assert!(blocks.wait_for_ahead());
+        let resident = resident_bytes(blocks.as_slice().as_ptr().addr() + 2 * HUGE_PAGE_BYTES);
+        assert!(resident >= HUGE_PAGE_BYTES, "{resident}");
         blocks.extend(1, [3; 8]);
         assert_eq!(blocks.get(2 * PAGE), Some(&[3; 8]));
-        let resident = resident_bytes(std::ptr::from_ref(&blocks.as_slice()[2 * PAGE]).addr());
-        assert!(resident >= 3 * HUGE_PAGE_BYTES, "{resident}");
     }
 
     #[test]
@@ -335,6 +361,5 @@ mod tests {
         assert_eq!(blocks.as_slice().as_ptr(), place, "it has room for them without a move");
         (0..8_000).for_each(|_| blocks.extend(1, [0; 8]));
         assert!(blocks.memory_bytes() <= 20_200 * 64 + PAGE_BYTES);
-        assert!(resident_bytes(blocks.as_slice().as_ptr().addr()) <= 20_200 * 64 + (64 << 10));
     }
 }

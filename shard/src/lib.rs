@@ -34,7 +34,7 @@ pub mod materializer;
 pub mod metrics;
 pub mod model;
 pub mod port;
-pub mod prefetch;
+mod prefetch;
 mod primitives;
 pub mod reading;
 pub mod record;

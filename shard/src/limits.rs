@@ -66,8 +66,11 @@ pub const DIRECTORY_BITS_MAX: u32 = 20;
 /// Bits of a block's index: pairs of a shard, and blocks of one class.
 pub const BLOCK_INDEX_BITS: u32 = 29;
 /// Bytes up to which blocks move as they grow, and take just what they need. Beyond, they move no
-/// more.
-pub const SMALL_RUN_BYTES: usize = 64 << 10;
+/// more, where addresses can be reserved.
+pub const SMALL_BLOCKS_BYTES: usize = 64 << 10;
+/// Bytes of addresses that are reserved for blocks of one kind, at most. Bounds what the eight
+/// kinds of each shard take of the addresses of a process.
+pub const RESERVED_BYTES_MAX: usize = 64 << 30;
 /// Bytes of a cache line.
 pub const CACHE_LINE_BYTES: usize = 64;
 /// Bytes of a page.
@@ -129,7 +132,7 @@ const _: () = {
     // Segment and group are chosen by bits of their own.
     assert!(DIRECTORY_BITS_MAX + SEGMENT_GROUP_BITS <= 32);
     // A page too many is no more than growth by a sixteenth takes too much.
-    assert!(SMALL_RUN_BYTES / 16 >= PAGE_BYTES && SMALL_RUN_BYTES < HUGE_PAGE_BYTES);
+    assert!(SMALL_BLOCKS_BYTES / 16 >= PAGE_BYTES && SMALL_BLOCKS_BYTES < HUGE_PAGE_BYTES);
     // A minute since the epoch fits 32 bits.
     assert!(u64::MAX / MINUTE_NS < 1 << 32);
     // Windows that minute buckets cannot hold begin where hour buckets resolve them.

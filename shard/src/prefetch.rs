@@ -11,19 +11,19 @@ use crate::limits::CACHE_LINE_BYTES;
 
 /// Begins to fetch the first cache line of `place`.
 #[inline(always)]
-pub fn prefetch<T>(place: &T) {
+pub(crate) fn prefetch<T>(place: &T) {
     prefetch_line(std::ptr::from_ref(place).cast());
 }
 
 /// Begins to fetch the cache line at `place`, whatever is there.
 #[inline(always)]
-pub fn prefetch_at<T>(place: *const T) {
+pub(crate) fn prefetch_at<T>(place: *const T) {
     prefetch_line(place.cast());
 }
 
 /// Begins to fetch every cache line of `place`, which is aligned to one.
 #[inline(always)]
-pub fn prefetch_all<T>(place: &T) {
+pub(crate) fn prefetch_all<T>(place: &T) {
     const { assert!(align_of::<T>() >= CACHE_LINE_BYTES) };
     for line in 0..size_of::<T>() / CACHE_LINE_BYTES {
         prefetch_line(std::ptr::from_ref(place).cast::<i8>().wrapping_add(line * CACHE_LINE_BYTES));

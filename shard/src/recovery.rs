@@ -178,3 +178,68 @@ impl Recovering {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{ListedPair, Round};
+    use crate::{PartitionKey, Timestamp};
+
+    const NOW_NS: u64 = 1_700_000_000_000_000_000;
+
+    fn recovering() -> Recovering {
+        let schema = Schema::from_toml("[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"1h\"]");
+        let schema = Arc::new(schema.unwrap());
+        let (numbers, _) = SignalNumbers::assign(&["view".into()], &schema).unwrap();
+        Recovering::new(schema, numbers, PartitionKey::new([3; 16]), 0..4096)
+    }
+
+    /// Pairs of as many entities, with two counts each.
+    fn pairs(count: u64) -> RoutedPairs {
+        let mut pairs = RoutedPairs::default();
+        for entity in 0..count {
+            let pair = ListedPair {
+                entity,
+                lsn: 5 + entity,
+                last_update: NOW_NS + entity,
+                sums: [1.0, 0.0, 0.0],
+                all_time: 9 + entity,
+                number: 0,
+                half_lives: 1,
+                saturated: false,
+                counts: 0,
+            };
+            let hash = PartitionKey::new([3; 16]).hash(EntityId(entity));
+            pairs.push((hash, Round::FIRST), (&pair, &[(0, 1), (60, 1)]));
+        }
+        pairs
+    }
+
+    #[test]
+    fn a_list_of_any_length_is_restored_whole() {
+        for count in [0, 1, 15, 16, 17, 31, 32, 33, 100] {
+            let mut recovering = recovering();
+            recovering.restore_all(&pairs(count), |_, lsn| lsn.get() > 50).unwrap();
+            assert_eq!(recovering.rounds().pairs(), count);
+            assert_eq!(recovering.last_included().get(), if count > 0 { 4 + count } else { 0 });
+            assert_eq!(recovering.ahead.len() as u64, count.saturating_sub(46));
+            let (ledger, ..) = recovering.finish();
+            for entity in (0..count).map(EntityId) {
+                let now = Timestamp(NOW_NS + entity.0);
+                let found = ledger.read(ledger.key().hash(entity), entity, SignalId(0), now);
+                assert_eq!(found.unwrap().all_time, 9 + entity.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pair_of_an_unknown_signal_type_is_named() {
+        let (mut recovering, mut pairs) = (recovering(), pairs(20));
+        let pair = ListedPair { entity: 77, number: 1, ..pairs.list().pairs[0] };
+        pairs.push((EntityHash(0), Round::FIRST), (&pair, &[]));
+        let error = recovering.restore_all(&pairs, |_, _| false).unwrap_err();
+        let fault = RecordFault::Signal { number: 1 };
+        assert_eq!(error, LoadError::Pair { entity: EntityId(77), number: 1, fault });
+        assert_eq!(recovering.rounds().pairs(), 20);
+    }
+}

@@ -129,6 +129,7 @@ impl BareTable {
     fn seek(&self, group: Option<&[RoutedEvent]>, ways: &mut Ways, blocks: &mut [usize; GROUP]) {
         for ((event, way), block) in group.unwrap_or_default().iter().zip(ways).zip(blocks) {
             let found = self.counters.seek((&way.0, way.1), event.entity, event.signal);
+            *block = 0;
             if let Some((slot, counter)) = found {
                 (way.1, *block) = (slot, counter.block as usize);
             }

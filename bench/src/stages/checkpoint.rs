@@ -1,13 +1,16 @@
 //! Stages of a checkpoint: pairs written out, read and put back.
 
 use super::{EVENTS, Rounds, Stage, empty_ledger, repeated, rounds};
-use crate::compare::tables::{batches, history};
-use crate::compare::workload::{START_NS, VIEW, one_each};
+use crate::compare::tables::{Decays, KEY, batches, history, schema};
+use crate::compare::workload::{START_NS, one_each};
 use ebbtide_shard::checkpoint::{
-    Chunk, Key, ListedPair, MemoryStorage, Opening, PairList, PairRecord, Round, Saver,
-    StorageEngine as _, Tag, decode, decode_page, encode,
+    Chunk, Key, MemoryStorage, Opening, PairList, Round, RoutedPairs, Saver, StorageEngine as _,
+    Tag, decode, decode_page, encode,
 };
-use ebbtide_shard::{EntityId, Materializer as _, RestoredPair, SignalLedger, Walk};
+use ebbtide_shard::limits::PARTITIONS;
+use ebbtide_shard::recovery::Recovering;
+use ebbtide_shard::schema::numbers::SignalNumbers;
+use ebbtide_shard::{EntityId, Materializer as _, PartitionKey, SignalLedger, Walk};
 use ebbtide_wal::Lsn;
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -144,23 +147,25 @@ fn decode_pages() -> Box<dyn Rounds> {
 }
 
 fn restore() -> Box<dyn Rounds> {
-    let ledger = empty_ledger();
-    let lists: Vec<_> = pages().iter().map(decoded).collect();
-    let pair = |(pair, counts): (&ListedPair, &[(u8, u32)])| {
-        let mut record = PairRecord::blank();
-        pair.write_to(counts, &mut record);
-        let entity = EntityId(pair.entity);
-        let (hash, saved) = (ledger.key().hash(entity), None);
-        RestoredPair { entity, hash, signal: VIEW, record, saved }
-    };
-    let pairs: Vec<RestoredPair> = lists.iter().flat_map(PairList::iter).map(pair).collect();
+    let mut pairs = RoutedPairs::default();
+    for page in &pages() {
+        for (pair, counts) in decoded(page).iter() {
+            let hash = PartitionKey::new(KEY).hash(EntityId(pair.entity));
+            pairs.push((hash, Round::FIRST), (pair, counts));
+        }
+    }
     rounds(
-        (ledger, pairs),
-        |(ledger, _)| *ledger = empty_ledger(),
-        |(ledger, pairs)| {
-            for pair in &*pairs {
-                ledger.restore(pair).expect("a pair is restored where it belongs");
-            }
+        (nothing_yet(), pairs),
+        |(recovering, _)| *recovering = nothing_yet(),
+        |(recovering, pairs)| {
+            let restored = recovering.restore_all(pairs, |_, _| false);
+            restored.expect("pairs are restored where they belong");
         },
     )
+}
+
+fn nothing_yet() -> Recovering {
+    let schema = schema(Decays::Three).expect("it is ours");
+    let (numbers, _) = SignalNumbers::assign(&["view".into()], &schema).expect("it is known");
+    Recovering::new(schema, numbers, PartitionKey::new(KEY), 0..PARTITIONS)
 }

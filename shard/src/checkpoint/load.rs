@@ -116,6 +116,7 @@ impl RoutedPairs {
     pub fn with_room_as(others: &Self) -> Self {
         let list = PairList {
             pairs: Vec::with_capacity(others.list.pairs.len()),
+            // Not every part has as many, and one that has a few more would move.
             counts: Vec::with_capacity(others.list.counts.len() * 9 / 8),
         };
         Self { list, ways: Vec::with_capacity(others.ways.len()) }

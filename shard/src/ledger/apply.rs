@@ -26,7 +26,8 @@ use crate::signal::hot::HotSignalState;
 use crate::wide::{self, Kernel};
 use crate::{RoutedEvent, SignalId};
 
-/// Events that take each step of the way together: as many as a core keeps cache misses in flight.
+/// Events that take each step of the way together. What is asked for of three groups in a row is as
+/// much as a core looks ahead.
 const GROUP: usize = 16;
 
 /// Events of a group.
@@ -117,7 +118,10 @@ impl SignalLedger {
             self.begin(behind(0), begun, &mut growths);
             self.ask(behind(1), asked);
             self.seek(behind(2), found, &mut places);
-            self.fetch_all(begun, asked, found, &places);
+            // Nothing is to come behind the last group.
+            if step < groups.len() + 2 {
+                self.fetch_all(begun, asked, found, &places);
+            }
             let Some(group) = behind(3) else { continue };
             for (at, event) in (0..GROUP).zip(group) {
                 self.apply(event, here.hints[at], Some((here, at)));

@@ -115,7 +115,8 @@ impl Materializer for SignalLedger {
 }
 
 impl SignalLedger {
-    /// Puts back a pair of this hash and signal type, as [`Materializer::restore`] does.
+    /// Puts back a pair of this hash and signal type, as [`Materializer::restore`] does. What its
+    /// number is and how many counts it says it has does not matter.
     ///
     /// # Errors
     ///

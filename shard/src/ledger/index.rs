@@ -100,7 +100,12 @@ impl Group {
         for here in self.marks {
             any |= u32::from(here == mark);
         }
-        any == 0 && self.slots[GROUP_ENTRIES - 1] == NO_SLOT
+        any == 0 && !self.is_full()
+    }
+
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.slots[GROUP_ENTRIES - 1] != NO_SLOT
     }
 }
 
@@ -157,7 +162,7 @@ impl Index {
                     return Some(slot as usize);
                 }
             }
-            if slots[GROUP_ENTRIES - 1] == NO_SLOT {
+            if !group.is_full() {
                 break;
             }
         }

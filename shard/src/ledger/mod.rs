@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Promises: one owner, no lock, no atomic, no clock; the same events in the same order give the
-//! same bits. Growth moves the pairs of one segment at a time. Not here: rings and threads
+//! same bits. Growth moves the index of one segment of pairs at a time. Not here: rings and threads
 //! ([`crate::shard`]), what a score is ([`crate::signal`]).
 
 mod apply;

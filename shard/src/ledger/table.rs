@@ -17,7 +17,7 @@ use crate::blocks::Blocks;
 use crate::{EntityHash, EntityId, RoutedEvent, SignalId};
 
 /// What a table keeps for one pair: a cache line that knows whose it is.
-pub trait Slot: Copy + Send + 'static {
+pub trait Slot: Copy {
     /// A slot for the pair of an event, without the event.
     fn of(event: &RoutedEvent) -> Self;
     /// Whether it is that pair's.

@@ -19,7 +19,7 @@ const _: () = {
 };
 
 /// The width of one counter.
-pub(super) trait Count: Copy + Send + 'static + TryFrom<u32> + Into<u32> + Eq {
+pub(super) trait Count: Copy + TryFrom<u32> + Into<u32> + Eq {
     const ZERO: Self;
     /// What a full counter of this width means.
     const FULL: Added;

@@ -52,7 +52,7 @@ enum Added {
 }
 
 /// The counters of one pair, in one class of block.
-trait BucketedCounter: Copy + Send + 'static {
+trait BucketedCounter: Copy {
     /// A block whose buckets are all empty.
     const EMPTY: Self;
 

@@ -1,6 +1,6 @@
 //! Blocks of one class, named by index.
 //!
-//! Promises: growing copies blocks only while the store is small. A removed block is the next one
+//! Promises: growing copies blocks as [`Blocks`] does. A removed block is the next one
 //! given out.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
