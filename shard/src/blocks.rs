@@ -7,10 +7,10 @@
 //!
 //! Promises: a block never moves once they take more than [`SMALL_BLOCKS_BYTES`], so growth copies
 //! no more than that, and a block is found by its index alone. For that, addresses are reserved
-//! for as many blocks as the machine could hold; they take no memory. Where they would count as
-//! memory, since the kernel promises no more than it has (`vm.overcommit_memory` 2) or addresses
-//! are limited (`ulimit -v`, `ulimit -d`), there is room for twice as many as there are, and all
-//! move when it is taken.
+//! for as many blocks as the machine could hold, up to 64 GiB; they take no memory. Where they
+//! would count as memory, since the kernel promises no more than it has (`vm.overcommit_memory` 2)
+//! or addresses are limited (`ulimit -v`, `ulimit -d`), or the process locks its memory, there is
+//! room for twice as many as there are, and all move when it is taken.
 //!
 //! Why huge pages: with pages of 4 KiB, finding the page of a line costs as much as fetching the
 //! line once a ledger has millions of pairs. Where the kernel gives none, all works as well, but
@@ -199,12 +199,20 @@ fn bytes_reserved_max() -> usize {
     let is_limited = |what| getrlimit(what).current.is_some();
     let mode = fs::read("/proc/sys/vm/overcommit_memory");
     let counts_promises = mode.is_ok_and(|mode| mode.starts_with(b"2"));
-    if is_limited(Resource::As) || is_limited(Resource::Data) || counts_promises {
+    // A process that locks its memory would be given all that is reserved.
+    let locks = fs::read_to_string("/proc/self/status").is_ok_and(|status| is_locked(&status));
+    if is_limited(Resource::As) || is_limited(Resource::Data) || counts_promises || locks {
         return 0;
     }
     let system = sysinfo();
     let bytes = u64::from(system.mem_unit).saturating_mul(system.totalram / 16 * 15);
     usize::try_from(bytes).unwrap_or(usize::MAX).min(RESERVED_BYTES_MAX)
+}
+
+/// Whether a process has locked memory, by what `/proc` says of it.
+fn is_locked(status: &str) -> bool {
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    locked.is_some_and(|size| !size.trim().starts_with("0 "))
 }
 
 /// The address of a huge page that lies within some memory, whether blocks have come as far or not.
@@ -319,6 +327,15 @@ mod tests {
         assert_eq!(room(600, 0), 1200);
         // 2^52 bytes are more than there are addresses.
         assert_eq!(Blocks::<[u64; 1 << 20]>::large(1, usize::MAX).capacity(), 2);
+    }
+
+    #[test]
+    fn a_process_that_locks_its_memory_is_known() {
+        let status = |size: &str| format!("Name:\tx\nVmLck:\t{size:>8} kB\nVmPin:\t      64 kB\n");
+        assert!(!is_locked(&status("0")) && !is_locked(""));
+        assert!(is_locked(&status("64")) && is_locked(&status("1048576")));
+        let own = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(own.contains("\nVmLck:") && !is_locked(&own));
     }
 
     /// Bytes in memory of the mapping that a pointer is into.
