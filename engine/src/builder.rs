@@ -5,6 +5,7 @@ use crate::shards::Shards;
 use crate::store::{OpenStore, Pace, RecoveryProgress};
 use crate::{Engine, OpenError};
 use ebbtide_router::{Clock, Placement, SystemClock};
+use ebbtide_shard::limits::STORED_BYTES_FEW;
 use ebbtide_shard::schema::evolution::Retune;
 use ebbtide_shard::{PartitionKey, Schema, Shard, ShardPort, SignalLedger};
 use ebbtide_wal::{LogOptions, NoWal};
@@ -68,7 +69,11 @@ impl fmt::Debug for EngineBuilder {
 
 impl EngineBuilder {
     pub(crate) fn new(directory: Option<&Path>) -> Self {
-        let (every, log_bytes) = (CHECKPOINT_EVERY_DEFAULT, CHECKPOINT_LOG_BYTES_DEFAULT);
+        let checkpoints = Pace {
+            every: CHECKPOINT_EVERY_DEFAULT,
+            log_bytes: CHECKPOINT_LOG_BYTES_DEFAULT,
+            anew_bytes: STORED_BYTES_FEW,
+        };
         Self {
             directory: directory.map(Path::to_owned),
             schema: None,
@@ -80,7 +85,7 @@ impl EngineBuilder {
             future_skew_max: FUTURE_SKEW_DEFAULT,
             memory_bytes_max: usize::MAX,
             retune: None,
-            checkpoints: Pace { every, log_bytes },
+            checkpoints,
             log: LogOptions::default(),
             on_recovery: Box::new(|_| {}),
         }
@@ -157,6 +162,14 @@ impl EngineBuilder {
     /// larger log costs space and a longer opening.
     pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
         self.checkpoints.log_bytes = bytes;
+        self
+    }
+
+    /// Bytes of pairs in the checkpoint from which on one may be written anew, to a directory of
+    /// its own that takes the other's place, before half of what is stored is old; by default
+    /// 1 MiB. Of fewer, old states stay for longer: making a directory takes dozens of syncs.
+    pub fn checkpoint_anew_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoints.anew_bytes = bytes;
         self
     }
 

@@ -104,6 +104,9 @@ pub const PAGE_PAIRS_MAX: usize = 64;
 pub const PAGE_PAIRS_FEW: u64 = 16;
 /// So few pages are never too many.
 pub const PAGES_FEW: u64 = 1024;
+/// So few bytes of pairs are not worth a storage of their own, however old they are: making one
+/// takes dozens of syncs.
+pub const STORED_BYTES_FEW: u64 = 1 << 20;
 /// Pages that are let go of in one batch.
 pub const PAGES_DROPPED_MAX: usize = 1 << 14;
 /// Bytes of one value in the checkpoint. Bounds what is read before anything is known of it.

@@ -84,7 +84,8 @@ pub fn retuned() -> Arc<Schema> {
 /// An engine on a directory whose clock never minds an event.
 pub fn builder(directory: &Path) -> EngineBuilder {
     let clock = Arc::new(ManualClock::at(Timestamp::MAX));
-    Engine::builder(directory).schema(schema()).clock(clock)
+    // As large stores do.
+    Engine::builder(directory).schema(schema()).clock(clock).checkpoint_anew_bytes(0)
 }
 
 /// Records the source's events of a range, and waits until they have come as far as `ack`.

@@ -8,8 +8,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use ebbtide::{
-    Ack, AckError, Backend, CheckpointError, CloseError, Engine, EntityId, Event, Health,
-    LogOptions, OfferError, Producer, ShardDown, SignalId, Ticket, Timestamp, WaitError,
+    Ack, AckError, Backend, CheckpointError, CloseError, Engine, EngineBuilder, EntityId, Event,
+    Health, LogOptions, OfferError, Producer, ShardDown, SignalId, Ticket, Timestamp, WaitError,
 };
 use ebbtide_tests::alone::alone;
 use ebbtide_tests::crash::{SOURCE, Truth, builder, copy, event, held, record};
@@ -35,10 +35,14 @@ const OTHERS: u64 = 5_000;
 /// Longer than a log takes to come to rest after its last event.
 const REST: Duration = Duration::from_millis(100);
 
-fn open(directory: &Path, Setting { backend, shards }: Setting) -> Engine {
+fn open(directory: &Path, setting: Setting) -> Engine {
+    options(directory, setting).open().unwrap()
+}
+
+fn options(directory: &Path, Setting { backend, shards }: Setting) -> EngineBuilder {
     let group_bytes = 8 * 1024;
     let log = LogOptions { group_bytes, segment_bytes: SEGMENT_BYTES, ..LogOptions::default() };
-    builder(directory).shards(shards).backend(backend).log_options(log).open().unwrap()
+    builder(directory).shards(shards).backend(backend).log_options(log)
 }
 
 /// For as long as this lives, a write behind so many bytes of any file fails.
@@ -144,9 +148,10 @@ fn degraded(engine: &Engine) -> String {
 fn a_checkpoint_that_cannot_be_written_ends_checkpoints_and_nothing_else() {
     let name = "a_checkpoint_that_cannot_be_written_ends_checkpoints_and_nothing_else";
     let Some(place) = alone(name, "trap '' XFSZ") else { return };
-    for setting in with_shards(2) {
-        let directory = place.join(format!("{:?}", setting.backend));
-        let engine = open(&directory, setting);
+    let anew_or_not = |setting| [0, 1 << 20].map(|bytes| (setting, bytes));
+    for (setting, anew_bytes) in with_shards(2).into_iter().flat_map(anew_or_not) {
+        let directory = place.join(format!("{:?}-{anew_bytes}", setting.backend));
+        let engine = options(&directory, setting).checkpoint_anew_bytes(anew_bytes).open().unwrap();
         let mut last = 0;
         let mut record_more = |engine: &Engine| {
             record(engine, SEED, last + 1..=last + EVENTS, Ack::Durable);
@@ -155,7 +160,7 @@ fn a_checkpoint_that_cannot_be_written_ends_checkpoints_and_nothing_else() {
         };
         record_more(&engine);
         engine.checkpoint().unwrap();
-        let image = place.join(format!("{:?}-image", setting.backend));
+        let image = place.join(format!("{:?}-{anew_bytes}-image", setting.backend));
         let last = {
             // As long as a segment: the logs go on, the database does not.
             let _limit = ShortFiles::of(SEGMENT_BYTES);

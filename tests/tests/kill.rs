@@ -40,6 +40,7 @@ fn orders(random: &mut SplitMix, seed: u64, backends: &[Backend]) -> Vec<String>
     let segment = segment_bytes_min(group) * pick(random, &[1, 1, 2, 8]);
     let backend = if pick(random, backends) == Backend::Uring { "uring" } else { "threads" };
     let checkpoint_us = pick(random, &[0, 300, 3_000, 3_000, 20_000]);
+    let anew = pick(random, &[0, 1 << 20]);
     let batch = pick(random, &[1, 7, 60, 400]);
     let again = pick(random, &[0, 0, 30, 5_000]);
     let backup_us = pick(random, &[0, 0, 10_000]);
@@ -53,6 +54,7 @@ fn orders(random: &mut SplitMix, seed: u64, backends: &[Backend]) -> Vec<String>
         format!("group={group}"),
         format!("segment={segment}"),
         format!("checkpoint_us={checkpoint_us}"),
+        format!("anew={anew}"),
         format!("batch={batch}"),
         format!("again={again}"),
         format!("backup_us={backup_us}"),
@@ -94,17 +96,20 @@ fn judge_backups(program: &Path, store: &Path, said: &Said, truth: &Truth) -> Re
     Ok(())
 }
 
-/// One store's life: killed until it is complete, or `kills` have been. Says how many were.
-fn live(program: &Path, seed: u64, kills: u64) -> u64 {
+/// One store's life: killed until it is complete, or `kills` have been. Says how many were, and how
+/// many of them while a checkpoint was written anew.
+fn live(program: &Path, seed: u64, kills: u64) -> (u64, u64) {
     let backends = backends();
     let folder = tempfile::tempdir().expect("a folder");
     let directory = folder.path().join("store");
     let mut random = SplitMix(seed);
     let mut known = Known::new(Truth::of(seed, EVENTS, ROUNDS));
+    let mut while_anew = 0;
     for kill in 0..=kills {
         let death = if kill == kills { Death::Natural } else { death(&mut random) };
         let orders = orders(&mut random, seed, &backends);
         let said = run(program, &directory, &orders, death);
+        while_anew += u64::from(directory.join("checkpoint.new").exists());
         let judged = said.and_then(|said| {
             known.judge(&said)?;
             judge_backups(program, &directory, &said, &known.truth).map(|()| said.done)
@@ -120,7 +125,7 @@ fn live(program: &Path, seed: u64, kills: u64) -> u64 {
         if done {
             let said = run(program, &directory, &orders, Death::Natural).expect("it opens");
             assert_eq!(said.held, known.truth.last(), "store {seed}: every event once");
-            return kill;
+            return (kill, while_anew);
         }
     }
     unreachable!("the last one was not killed")
@@ -137,9 +142,10 @@ fn killed_at_any_moment_a_store_has_what_was_acknowledged_once_and_to_the_bit() 
     let mut seed = number("SEED").unwrap_or(u64::from(now.subsec_nanos()));
     let mut left = number("KILLS").unwrap_or(KILLS);
     while left > 0 {
-        let kills = live(program, seed, left);
+        let (kills, while_anew) = live(program, seed, left);
         println!(
-            "store {seed}: {kills} kills; SEED={seed} cargo test -p ebbtide-tests --test kill"
+            "store {seed}: {kills} kills, {while_anew} while a checkpoint was written anew; \
+             SEED={seed} cargo test -p ebbtide-tests --test kill"
         );
         left -= kills.min(left);
         seed += 1;

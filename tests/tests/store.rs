@@ -4,8 +4,9 @@ use ebbtide::{
     Ack, Backend, Engine, EngineBuilder, EntityId, Event, ManualClock, OpenError, SignalReading,
     SourceEvent, StoreError, Timestamp,
 };
-use ebbtide_tests::setting::{PATIENCE, schema, settings};
+use ebbtide_tests::setting::{PATIENCE, schema, settings, with_shards};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,6 +75,54 @@ fn what_was_durable_is_there_again_with_any_shards_on_any_runtime() {
     let engine = open(&directory, 3, Backend::Auto);
     assert_eq!(state(&engine), state(&reference));
     assert!(engine.recovery().unwrap().clean_shutdown());
+}
+
+/// Which directory a store's checkpoint is, whatever its name.
+fn checkpoint_inode(store: &Path) -> u64 {
+    std::fs::metadata(store.join("checkpoint")).expect("it is there").ino()
+}
+
+#[test]
+fn a_checkpoint_written_anew_takes_the_place_of_the_one_before() {
+    for setting in with_shards(2) {
+        let folder = tempfile::tempdir().unwrap();
+        let (directory, backup) = (folder.path().join("store"), folder.path().join("backup"));
+        let anew_from = |bytes: u64| {
+            let builder = builder(&directory).shards(setting.shards).backend(setting.backend);
+            builder.checkpoint_anew_bytes(bytes).open().unwrap()
+        };
+        let (mut n, mut inodes) = (0, Vec::new());
+        // Every pair changes each time. What is new has nothing to replace, so the third
+        // checkpoint is the first that is known to leave nothing of those before.
+        for (bytes, anew) in [(0, 3), (1 << 20, 0)] {
+            let engine = anew_from(bytes);
+            for _ in 0..5 {
+                record(&engine, n + 1..=n + 400);
+                n += 400;
+                engine.checkpoint().unwrap();
+                inodes.push(checkpoint_inode(&directory));
+            }
+            let metrics = engine.metrics().checkpoints.unwrap();
+            assert_eq!((metrics.finished, metrics.anew), (5, anew), "{setting}, from {bytes}");
+            assert!(!directory.join("checkpoint.new").exists());
+            record(&engine, n + 1..=n + 50);
+            n += 50;
+            let before = state(&engine);
+            if bytes == 0 {
+                engine.backup(&backup).unwrap();
+            }
+            engine.close(PATIENCE).unwrap();
+            let again = open(&directory, 2, Backend::Auto);
+            assert_eq!(state(&again), before, "{setting}");
+            again.close(PATIENCE).unwrap();
+            if bytes == 0 {
+                let copy = open(&backup, 1, Backend::Auto);
+                assert_eq!(state(&copy), before, "{setting}");
+            }
+        }
+        let same = |pair: &&[u64]| pair[0] == pair[1];
+        assert_eq!(inodes.windows(2).filter(same).count(), 6, "{inodes:?}");
+    }
 }
 
 #[test]

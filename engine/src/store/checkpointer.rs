@@ -47,6 +47,8 @@ pub(crate) struct Pace {
     pub(crate) every: Duration,
     /// Bytes of log of any one shard.
     pub(crate) log_bytes: u64,
+    /// Bytes of pairs from which on one may be written anew.
+    pub(crate) anew_bytes: u64,
 }
 
 /// What the checkpoints of a store have come to.
@@ -55,6 +57,8 @@ pub(crate) struct Pace {
 pub struct CheckpointMetrics {
     /// Checkpoints finished since the store was opened.
     pub finished: u64,
+    /// Of these, how many were written anew, to a directory of their own.
+    pub anew: u64,
     /// Pairs, and records of sources and ids, written since then.
     pub records: u64,
     /// Bytes of keys and values written since then.

@@ -192,6 +192,11 @@ impl StorageEngine for FjallStorage {
     fn flush(&mut self) -> Result<(), StorageError> {
         self.run(StorageAction::Flush, || self.database.persist(PersistMode::SyncAll))
     }
+
+    /// Those of its tables: what is in memory is bounded.
+    fn stored_bytes(&self) -> u64 {
+        self.keyspace(Tag::Sig).disk_space()
+    }
 }
 
 /// How keyspaces are made. Whoever asks for a key knows that it is there.

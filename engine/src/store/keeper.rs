@@ -13,12 +13,13 @@
 use super::checkpointer::{CheckpointError, CheckpointMetrics, Pace, lock};
 use super::files::{self, StoreFiles};
 use super::recover::LEAVING;
-use super::{FjallStorage, StoreError, StoreLock, backup, seal};
+use super::storages::Storages;
+use super::{StoreError, StoreLock, backup, seal};
 use crate::runtime::panic_message;
 use ebbtide_router::Placement;
 use ebbtide_shard::ShardPort;
 use ebbtide_shard::checkpoint::{
-    CheckpointDone, IdsRecord, Key, SaveError, Saver, SourceRecord, StorageError,
+    CheckpointDone, IdsRecord, Key, SaveError, SourceRecord, StorageError,
 };
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::saving::{SavePart, SaveSink};
@@ -26,7 +27,7 @@ use ebbtide_shard::source::{SourceId, SourceName};
 use ebbtide_wal::{CheckpointNote, Lsn};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
@@ -50,12 +51,14 @@ pub(super) enum Order {
 /// What the thread begins with.
 pub(crate) struct Charge {
     pub(crate) files: StoreFiles,
-    pub(crate) saver: Saver<FjallStorage>,
+    pub(crate) storages: Storages,
     pub(crate) ports: Vec<Arc<ShardPort>>,
     pub(crate) placement: Placement,
     pub(crate) pace: Pace,
     /// Logs of shards that there are no more.
     pub(crate) leaving: Vec<u32>,
+    /// Records of ids of earlier openings; what is still known of them is saved again.
+    pub(crate) old_ids: Vec<Key>,
     /// Held until the storage is closed; each shard holds it until its log is.
     pub(crate) lock: Arc<StoreLock>,
 }
@@ -129,8 +132,6 @@ pub(super) struct Keeper {
     /// Who waits for the end, which comes when every shard has ended.
     closing: Option<Sender<Result<(), StoreError>>>,
     ids: Vec<IdsWritten>,
-    /// Records of ids of earlier openings; what is still known of them is saved again.
-    old_ids: Vec<Key>,
 }
 
 /// Does `work`, and turns its panics into values.
@@ -146,9 +147,7 @@ impl Keeper {
         orders: Sender<Order>,
         metrics: Arc<Mutex<CheckpointMetrics>>,
     ) -> Self {
-        let is_ids = |key: &Key| matches!(key, Key::Ids { .. });
         Self {
-            old_ids: charge.saver.other_keys().filter(is_ids).collect(),
             ids: charge.ports.iter().map(|_| IdsWritten::default()).collect(),
             covered: vec![0; charge.ports.len()],
             charge,
@@ -168,9 +167,7 @@ impl Keeper {
                 Ok(Order::Part(shard, part)) => self.part(shard, part),
                 Ok(Order::Checkpoint(tell)) => self.asked.push(tell),
                 Ok(Order::Backup(to, tell)) => {
-                    let Charge { files, saver, .. } = &self.charge;
-                    let outcome = backup::write(files, saver.storage(), &to);
-                    let _nobody_waits = tell.send(outcome);
+                    let _nobody_waits = tell.send(self.back_up(&to));
                 }
                 Ok(Order::Close(tell)) => self.closing = Some(tell),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -185,10 +182,10 @@ impl Keeper {
             self.look_around();
         };
         self.give_up(&CheckpointError::Closing);
-        let Charge { files, saver, lock, .. } = self.charge;
+        let Charge { files, storages, lock, .. } = self.charge;
         let path = files.checkpoint();
         let storage = |source: StorageError| StoreError::Storage { path: path.clone(), source };
-        let closed = saver.into_storage().close().map_err(storage);
+        let closed = storages.close().map_err(storage);
         // A storage that failed may have files that do not hold together; no seal vouches for it.
         let sealed = match (closed, self.failed) {
             (Ok(()), None) => seal::write(&files),
@@ -197,6 +194,13 @@ impl Keeper {
         // Whoever is told may open the store again.
         drop(lock);
         let _nobody_waits = tell.send(sealed);
+    }
+
+    fn back_up(&self, to: &Path) -> Result<(), StoreError> {
+        let Charge { files, storages, .. } = &self.charge;
+        let path = files.checkpoint();
+        let storage = storages.storage().map_err(|source| StoreError::Save { path, source })?;
+        backup::write(files, storage, to)
     }
 
     fn look_around(&mut self) {
@@ -216,7 +220,7 @@ impl Keeper {
     /// Whether it is time for a checkpoint, and one would cover anything new.
     fn is_due(&self) -> bool {
         let since = self.last.elapsed();
-        let Pace { every, log_bytes } = self.charge.pace;
+        let Pace { every, log_bytes, .. } = self.charge.pace;
         let counters = self.charge.ports.iter().map(|port| port.counters().snapshot());
         let mut new =
             counters.zip(&self.covered).filter(|(now, covered)| now.wal_appended > **covered);
@@ -250,7 +254,7 @@ impl Keeper {
             waiting,
         };
         self.running = Some(running);
-        let walk = match caught(|| self.charge.saver.begin_walk()) {
+        let walk = match caught(|| self.charge.storages.begin_walk()) {
             Ok(walk) => walk,
             Err(error) => return self.fail(error),
         };
@@ -283,8 +287,9 @@ impl Keeper {
         if self.failed.is_some() {
             return Ok(false);
         }
+        let saver = self.charge.storages.saver()?;
         match part {
-            SavePart::Pairs(chunk) => self.charge.saver.commit(&chunk)?,
+            SavePart::Pairs(chunk) => saver.commit(&chunk)?,
             SavePart::Sources(sources) => {
                 let Some(running) = &mut self.running else { return Ok(false) };
                 for (name, runs) in sources {
@@ -294,22 +299,22 @@ impl Keeper {
                 }
             }
             SavePart::Ids(unsaved) => {
-                let opening = self.charge.saver.meta().openings;
+                let opening = saver.meta().openings;
                 let written = &mut self.ids[shard];
                 let shard = u16::try_from(shard).expect("there are at most 1024 shards");
                 let key = Key::Ids { opening, shard, sequence: written.next };
                 written.next += 1;
                 written.by_generation.entry(unsaved.generation).or_default().push(key);
                 let entries = unsaved.ids.iter().map(|&(hash, key)| (hash.0, key)).collect();
-                self.charge.saver.put_ids(vec![(key, IdsRecord { entries })])?;
+                saver.put_ids(vec![(key, IdsRecord { entries })])?;
             }
             SavePart::Done { covered, oldest_generation } => {
                 let kept = self.ids[shard].by_generation.split_off(&oldest_generation);
                 let gone = std::mem::replace(&mut self.ids[shard].by_generation, kept);
                 let gone: Vec<Key> = gone.into_values().flatten().collect();
-                self.charge.saver.delete(&gone)?;
+                saver.delete(&gone)?;
                 // Another shard may take long.
-                self.charge.saver.write_run()?;
+                saver.write_run()?;
                 let Some(running) = &mut self.running else { return Ok(false) };
                 running.covered[shard] = Some(covered);
                 return Ok(running.covered.iter().all(Option::is_some));
@@ -321,16 +326,17 @@ impl Keeper {
     /// Every part is written: makes the checkpoint count, and tells those who asked and the logs.
     fn finish(&mut self) -> Result<(), SaveError> {
         let Some(running) = &mut self.running else { return Ok(()) };
-        let Charge { saver, ports, placement, leaving, files, .. } = &mut self.charge;
+        let Charge { storages, ports, placement, leaving, old_ids, files, .. } = &mut self.charge;
+        let saver = storages.saver()?;
         let sources = std::mem::take(&mut running.sources).into_iter();
         let record = |(id, parts): (SourceId, SourceParts)| (id.0, parts.into_record(*placement));
         saver.put_sources(sources.map(record).collect())?;
-        saver.delete(&std::mem::take(&mut self.old_ids))?;
+        saver.delete(&std::mem::take(old_ids))?;
         self.covered = running.covered.iter().flatten().map(|lsn| lsn.get()).collect();
         let covered = (0..).zip(self.covered.iter().copied());
         let covered = covered.chain(leaving.iter().map(|&log| (log, LEAVING)));
         let layout = u32::try_from(ports.len()).expect("there are at most 1024 shards");
-        let done = saver.finish(layout, covered.collect())?;
+        let done = storages.finish(layout, covered.collect())?;
         for (port, &covered) in ports.iter().zip(&self.covered) {
             let note = CheckpointNote { covered: Lsn::new(covered), digest: done.digest };
             // A shard that is gone keeps its log as it is.
@@ -346,6 +352,7 @@ impl Keeper {
         let Some(running) = self.running.take() else { return };
         let mut metrics = lock(&self.metrics);
         metrics.finished += 1;
+        metrics.anew = self.charge.storages.anew();
         metrics.records += done.records;
         metrics.bytes += done.bytes;
         metrics.last_duration = running.begun.elapsed();

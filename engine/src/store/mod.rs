@@ -31,6 +31,7 @@ pub(crate) mod recover;
 mod retune;
 pub(crate) mod seal;
 pub(crate) mod sources;
+mod storages;
 pub(crate) mod whole;
 
 pub use checkpointer::{CheckpointError, CheckpointMetrics};

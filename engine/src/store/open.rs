@@ -18,12 +18,13 @@ use super::intake::{Dealer, Intake as _, Outlets, Rebuilt, ShardParts};
 use super::keeper::Charge;
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, LogsRead, read_logs};
+use super::storages::Storages;
 use super::whole::Reading;
 use super::{Durability, FjallStorage, StoreError, StoreLock, retune, seal};
 use crate::runtime::{DurableWork, Recovered};
 use ebbtide_router::Placement;
 use ebbtide_shard::checkpoint::{
-    FORMAT_VERSION, LoadError, MetaRecord, Opening, RecordFault, Saver, read_meta,
+    FORMAT_VERSION, Key, LoadError, MetaRecord, Opening, RecordFault, Saver, read_meta,
 };
 use ebbtide_shard::limits::SIGNALS_MAX;
 use ebbtide_shard::recovery::Recovering;
@@ -400,7 +401,10 @@ impl OpenStore {
     ) -> Result<Self, StoreError> {
         let Restored { files, saver, report, leaving, lock, .. } = restored;
         let durability = Durability::of(&files.logs(), direct_io)?;
-        let charge = Charge { files, saver, ports, placement, pace, leaving, lock };
+        let is_ids = |key: &Key| matches!(key, Key::Ids { .. });
+        let old_ids = saver.other_keys().filter(is_ids).collect();
+        let storages = Storages::new(files.clone(), saver.with_few(pace.anew_bytes));
+        let charge = Charge { files, storages, ports, placement, pace, leaving, old_ids, lock };
         Ok(Self { checkpointer: Checkpointer::start(charge)?, report, durability })
     }
 

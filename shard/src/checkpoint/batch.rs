@@ -75,6 +75,7 @@ pub struct Chunk {
     round: Round,
     pairs: PairList,
     replaced: Rounds,
+    rewritten: u64,
 }
 
 impl Chunk {
@@ -82,7 +83,7 @@ impl Chunk {
     #[must_use]
     pub fn new(lsn: Lsn, round: Round) -> Self {
         let (pairs, replaced) = (PairList::default(), Rounds::default());
-        Self { lsn, round, pairs, replaced }
+        Self { lsn, round, pairs, replaced, rewritten: 0 }
     }
 
     /// Everything up to here is in the states; commit the chunk only when the log is durable up
@@ -110,11 +111,23 @@ impl Chunk {
         &self.replaced
     }
 
-    /// Adds a pair, whose latest record was in the round `before`.
-    pub(crate) fn put(&mut self, pair: ListedPair, counts: &[(u8, u32)], before: Option<Round>) {
+    /// How many of the pairs that had records before have changed since.
+    #[must_use]
+    pub const fn rewritten(&self) -> u64 {
+        self.rewritten
+    }
+
+    /// Adds a pair, whose latest record was in the round `before`, and whether it changed since.
+    pub(crate) fn put(
+        &mut self,
+        pair: ListedPair,
+        counts: &[(u8, u32)],
+        (before, has_changed): (Option<Round>, bool),
+    ) {
         self.pairs.push(pair, counts);
         if let Some(before) = before {
             self.replaced.add(before, 1);
+            self.rewritten += u64::from(has_changed);
         }
     }
 }

@@ -165,6 +165,8 @@ pub struct Part {
 pub(super) struct Page {
     pub(super) digest: RecordDigest,
     pub(super) pairs: u32,
+    /// Of its value.
+    pub(super) bytes: u32,
 }
 
 /// A checkpoint that was read in full; what a [`super::Saver`] goes on from.
@@ -362,7 +364,8 @@ impl Part {
             return Err(RecordFault::Signal { number });
         }
         let pairs = u32::try_from(list.len()).expect("a record is bounded");
-        self.pages.insert(key, Page { digest, pairs });
+        let bytes = u32::try_from(value.len()).expect("a record is bounded");
+        self.pages.insert(key, Page { digest, pairs, bytes });
         self.count(digest);
         Ok(round)
     }

@@ -60,7 +60,8 @@ impl Run {
             let digest = encode_into(key, &page, &mut value).map_err(|fault| (key, fault))?;
             pages.batch.put(key, &value);
             let pairs = u32::try_from(places.len()).expect("a page is small");
-            pages.known.push((key, Page { digest, pairs }));
+            let bytes = u32::try_from(value.len()).expect("a page is small");
+            pages.known.push((key, Page { digest, pairs, bytes }));
         }
         Ok(pages)
     }

@@ -5,12 +5,11 @@
 //!                               put sources, put ids, delete … ─▶ batch
 //!                 finish ─▶ flush, read back ─▶ let go of pages that no pair needs
 //!                        ─▶ flush, read back ─▶ batch that raises `covered` ─▶ flush ─▶ meta
+//! wants anew?  ─▶ anew: a saver of an empty storage, whose walk is of all pairs ─▶ as above
 //! ```
 //!
 //! Pages are never changed. A pair that changed goes to a page of the round under way; those of
-//! rounds before go once no pair has its latest state in their round. A walk writes out every pair
-//! when as much as half of what is stored is not the latest, when pages are mostly empty, and when
-//! there are records of single pairs.
+//! rounds before go once no pair has its latest state in their round.
 //! Promises: each batch carries the meta record that is right once it is applied; `covered` rises
 //! only after all records of the checkpoint were flushed, read back and hashed again. What reading
 //! back sees is the storage's view of them, caches included: it finds a stale or lost version, not
@@ -21,6 +20,8 @@
 //! Fails by: [`SaveError`]. After one nothing more is taken: whether the batch was applied is not
 //! known, and the ledger counts its records as saved. Opening the store again settles both.
 
+mod anew;
+
 use super::load::Page;
 use super::read_back::{ReadBack, Written, compare};
 use super::run::{Pages, Run};
@@ -29,7 +30,7 @@ use super::{
     RecordFault, Round, Rounds, SetDigest, SourceRecord, StorageEngine, StorageError, encode,
 };
 use crate::Walk;
-use crate::limits::{PAGE_PAIRS_FEW, PAGES_DROPPED_MAX, PAGES_FEW, RUN_BYTES_MAX};
+use crate::limits::{PAGES_DROPPED_MAX, RUN_BYTES_MAX, STORED_BYTES_FEW};
 use std::collections::BTreeMap;
 
 /// What an opening of the store changes in the meta record.
@@ -106,9 +107,12 @@ pub struct Saver<S> {
     /// The latest one begun.
     round: Round,
     rounds: Rounds,
+    /// Pairs with records of before that the last walk found changed.
+    rewritten: u64,
     run: Run,
     run_bytes_max: usize,
     dropped_max: usize,
+    stored_bytes_few: u64,
     /// What was written and not yet read back.
     unread: Vec<Written>,
     records: u64,
@@ -157,9 +161,11 @@ impl<S: StorageEngine> Saver<S> {
             pages,
             round,
             rounds,
+            rewritten: 0,
             run: Run::default(),
             run_bytes_max: RUN_BYTES_MAX,
             dropped_max: PAGES_DROPPED_MAX,
+            stored_bytes_few: STORED_BYTES_FEW,
             unread: Vec::new(),
             records: 0,
             bytes: 0,
@@ -167,10 +173,10 @@ impl<S: StorageEngine> Saver<S> {
         }
     }
 
-    /// With shorter runs, and one page let go of at a time.
+    /// With shorter runs, one page let go of at a time, and no store too small to be written anew.
     #[cfg(test)]
     pub(super) fn in_runs_of(self, run_bytes_max: usize) -> Self {
-        Self { run_bytes_max, dropped_max: 1, ..self }
+        Self { run_bytes_max, dropped_max: 1, stored_bytes_few: 0, ..self }
     }
 
     /// The meta record as of the last batch.
@@ -219,7 +225,8 @@ impl<S: StorageEngine> Saver<S> {
     }
 
     /// Begins a round: the walk to go through every ledger with, for the checkpoint that comes now.
-    /// What a checkpoint that was not finished left needless goes first.
+    /// It is of all pairs if some have no record in this storage. What a checkpoint that was not
+    /// finished left needless goes first.
     ///
     /// # Errors
     ///
@@ -228,16 +235,14 @@ impl<S: StorageEngine> Saver<S> {
         self.refuse_after_failure()?;
         self.drop_unneeded()?;
         self.round = self.round.next();
-        let stored: u64 = self.pages.values().map(|page| u64::from(page.pairs)).sum();
-        let latest = self.rounds.pairs();
-        let is_mostly_old = stored >= 2 * latest;
-        let is_mostly_empty = self.pages.len() as u64 > PAGES_FEW + latest / PAGE_PAIRS_FEW;
-        let is_of_single_pairs = self.rounds.need(Round::FIRST);
-        Ok(if is_mostly_old || is_mostly_empty || is_of_single_pairs {
-            Walk::of_all(self.round)
-        } else {
-            Walk::of_changed(self.round)
-        })
+        self.rewritten = 0;
+        let is_complete = self.stored_pairs() >= self.rounds.pairs();
+        Ok(if is_complete { Walk::of_changed(self.round) } else { Walk::of_all(self.round) })
+    }
+
+    /// The pairs of all pages; each is counted for every page it is in.
+    fn stored_pairs(&self) -> u64 {
+        self.pages.values().map(|page| u64::from(page.pairs)).sum()
     }
 
     /// Takes a chunk of a ledger's pairs, to be written with others: when there are many, with
@@ -256,6 +261,7 @@ impl<S: StorageEngine> Saver<S> {
         self.refuse_after_failure()?;
         assert!(chunk.round() == self.round, "a walk is of the round under way");
         self.run.add(chunk);
+        self.rewritten += chunk.rewritten();
         if self.run.pairs.bytes() < self.run_bytes_max {
             return Ok(());
         }
@@ -308,7 +314,7 @@ impl<S: StorageEngine> Saver<S> {
     ///
     /// # Panics
     ///
-    /// If a log would be covered less far than before.
+    /// If a log would be covered less far than before, or a pair has no record here.
     pub fn finish(
         &mut self,
         layout: u32,
@@ -321,14 +327,13 @@ impl<S: StorageEngine> Saver<S> {
         self.verify_written()?;
         self.drop_unneeded()?;
         self.verify_written()?;
+        assert!(self.stored_pairs() >= self.rounds.pairs(), "the walk was of all pairs");
         let number = self.meta.checkpoint + 1;
         let meta = self.meta.clone();
         let meta = MetaRecord { checkpoint: number, layout, covered, ..meta };
         let value = self.write(Batch::default(), meta)?;
         self.flush()?;
-        if self.read(Key::Meta)? != Some(value.clone()) {
-            return Err(self.fail(SaveError::ReadBack { key: Key::Meta, found: ReadBack::Stale }));
-        }
+        self.verify(Key::Meta, &value)?;
         let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
         let digest = *blake3::hash(&value).as_bytes();
         Ok(CheckpointDone { number, digest, covered: self.meta.covered.clone(), records, bytes })
@@ -343,6 +348,11 @@ impl<S: StorageEngine> Saver<S> {
             let refused = |fault| SaveError::Refused { key, fault };
             batch.put(key, &encode(key, &record).map_err(refused)?);
         }
+        self.write_others(batch)
+    }
+
+    /// Writes a batch of records of sources and ids.
+    fn write_others(&mut self, batch: Batch) -> Result<(), SaveError> {
         self.records += batch.len() as u64;
         let (mut change, mut new) = (SetDigest::default(), 0);
         for (key, digest) in digests(&batch) {
@@ -440,6 +450,14 @@ impl<S: StorageEngine> Saver<S> {
                 .map_err(|found| self.fail(SaveError::ReadBack { key, found }))?;
         }
         Ok(())
+    }
+
+    /// Whether what is under `key` is the value that was written.
+    fn verify(&mut self, key: Key, written: &[u8]) -> Result<(), SaveError> {
+        if self.read(key)?.as_deref() == Some(written) {
+            return Ok(());
+        }
+        Err(self.fail(SaveError::ReadBack { key, found: ReadBack::Stale }))
     }
 
     fn read(&mut self, key: Key) -> Result<Option<Vec<u8>>, SaveError> {

@@ -48,6 +48,12 @@ pub trait StorageEngine: Send + Sync {
     /// [`StorageError`] if that is not known to have succeeded.
     fn flush(&mut self) -> Result<(), StorageError>;
 
+    /// Bytes that records of pairs take where they are kept, those included that were removed and
+    /// are still there; zero if it is not known.
+    fn stored_bytes(&self) -> u64 {
+        0
+    }
+
     /// Keeps a value under a key, in place of the one before.
     ///
     /// # Errors
@@ -91,6 +97,10 @@ impl<S: StorageEngine> StorageEngine for &mut S {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         (**self).flush()
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        (**self).stored_bytes()
     }
 }
 

@@ -213,6 +213,18 @@ fn resumed<S: StorageEngine>(storage: S) -> Saver<S> {
     Saver::resume(storage, loaded, found.rounds()).in_runs_of(RUN_BYTES)
 }
 
+/// A checkpoint as the engine takes it: written to a storage of its own where that is better.
+fn checkpointed(world: &mut World, mut storage: MemoryStorage) -> MemoryStorage {
+    let mut saver = resumed(&mut storage);
+    if saver.wants_anew() {
+        let mut anew = saver.anew(MemoryStorage::new()).unwrap();
+        world.checkpoint(&mut anew).unwrap();
+        return anew.into_storage();
+    }
+    world.checkpoint(&mut saver).unwrap();
+    storage
+}
+
 /// So few that a checkpoint has several runs.
 const RUN_BYTES: usize = 1500;
 

@@ -213,7 +213,7 @@ impl SignalLedger {
             saturated: state.is_saturated(),
             counts: 0,
         };
-        chunk.put(pair, counts, state.saved());
+        chunk.put(pair, counts, (state.saved(), state.is_dirty()));
         state.set_saved(chunk.round());
     }
 }

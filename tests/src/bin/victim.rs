@@ -4,8 +4,8 @@
 //! ```text
 //! victim DIR [seed=N] [events=N] [rounds=N] [shards=N] [backend=threads|uring|auto]
 //!            [retune=restart|rebuild] [ack=written|durable]
-//!            [group=BYTES] [segment=BYTES] [checkpoint_us=N] [batch=N] [again=N]
-//!            [backup_us=N] [linger=1] [stream=acceptance]
+//!            [group=BYTES] [segment=BYTES] [checkpoint_us=N] [anew=BYTES] [batch=N]
+//!            [again=N] [backup_us=N] [linger=1] [stream=acceptance]
 //!
 //! held ENTITY SIGNAL EVENTS DIGEST    a pair as it was found
 //! owner ENTITY SHARD                  who owns an entity from now on
@@ -104,6 +104,9 @@ impl Orders {
         }
         if !self.acceptance.is_empty() {
             builder = builder.schema(schema());
+        }
+        if let Some(&bytes) = self.numbers.get("anew") {
+            builder = builder.checkpoint_anew_bytes(bytes);
         }
         builder.shards(shards).open()
     }

@@ -13,13 +13,12 @@ fn rounds_stored(storage: &MemoryStorage) -> BTreeMap<Round, usize> {
 
 /// What is stored beside the latest records is never more than as much again, and goes.
 #[test]
-fn pages_go_when_no_pair_needs_them_and_all_are_written_when_half_is_old() {
+fn pages_go_when_no_pair_needs_them_and_all_are_written_anew_when_half_is_old() {
     let (mut world, mut storage, _) = saved();
     for turn in 0..40_u64 {
         // From one pair that has changed to all of them.
         world.record(1 + turn * turn % 70);
-        let mut saver = resumed(&mut storage);
-        world.checkpoint(&mut saver).unwrap();
+        storage = checkpointed(&mut world, storage);
         let (found, loaded) = found(&storage).unwrap();
         let (stored, latest) = (rounds_stored(&storage), found.rounds());
         assert!(latest.iter().map(|(round, _)| round).eq(stored.keys().copied()), "{stored:?}");
@@ -34,14 +33,18 @@ fn pages_go_when_no_pair_needs_them_and_all_are_written_when_half_is_old() {
 /// A ledger of pairs, and what its checkpoints wrote.
 struct Kept {
     ledger: SignalLedger,
-    saver: Saver<MemoryStorage>,
+    saver: Option<Saver<MemoryStorage>>,
     time: u64,
 }
 
 impl Kept {
     fn new() -> Self {
         let saver = Saver::create(MemoryStorage::new(), STORE, opening(1, Vec::new())).unwrap();
-        Self { ledger: ledger(), saver, time: 0 }
+        Self { ledger: ledger(), saver: Some(saver.in_runs_of(RUN_BYTES)), time: 0 }
+    }
+
+    fn storage(&self) -> &MemoryStorage {
+        self.saver.as_ref().unwrap().storage()
     }
 
     /// A checkpoint after an event of each of some entities; gives how many pairs it wrote.
@@ -51,23 +54,141 @@ impl Kept {
             let (hash, time, signal) = (key().hash(entity), Timestamp(self.time), SignalId(0));
             self.ledger.on_event(&RoutedEvent { entity, time, weight: 1.0, hash, signal });
         }
-        let mut walk = self.saver.begin_walk().unwrap();
-        while let Some(chunk) = self.ledger.checkpoint(&mut walk, Lsn::new(self.time), &NUMBERS) {
-            self.saver.commit(&chunk).unwrap();
+        let mut saver = self.saver.take().unwrap();
+        if saver.wants_anew() {
+            saver = saver.anew(MemoryStorage::new()).unwrap();
         }
-        self.saver.finish(1, vec![(0, self.time)]).unwrap().records
+        let mut walk = saver.begin_walk().unwrap();
+        while let Some(chunk) = self.ledger.checkpoint(&mut walk, Lsn::new(self.time), &NUMBERS) {
+            saver.commit(&chunk).unwrap();
+        }
+        let done = saver.finish(1, vec![(0, self.time)]).unwrap();
+        self.saver = Some(saver);
+        done.records
     }
 }
 
 /// One pair of each round is not changed any more, so no round goes by itself.
 #[test]
-fn all_pairs_are_written_when_half_of_what_is_stored_is_old_and_not_before() {
+fn all_pairs_are_written_when_half_of_what_is_stored_would_be_old_and_not_before() {
     let mut kept = Kept::new();
     assert_eq!(kept.checkpoint(0..100), 100);
     let written: Vec<u64> = (0..6).map(|n| kept.checkpoint((0..40).chain([50 + n]))).collect();
-    // Stored before each: 100, 141, 182, and 223 for the first time twice as much as there is.
-    assert_eq!(written, [41, 41, 41, 100, 41, 41]);
-    assert_eq!(rounds_stored(kept.saver.storage()).len(), 3, "nothing before is there any more");
+    // Stored after each: 100, 141, 182, and 223 would be twice as much as there is.
+    assert_eq!(written, [41, 41, 100, 41, 41, 100]);
+    assert_eq!(rounds_stored(kept.storage()).len(), 1, "nothing before is there any more");
+}
+
+/// Then it is no more work, and nothing has to be removed.
+#[test]
+fn when_all_pairs_change_each_time_every_checkpoint_is_a_storage_of_its_own() {
+    let mut kept = Kept::new();
+    assert_eq!(kept.checkpoint(0..100), 100, "what is new is no change");
+    for _ in 0..3 {
+        let is_anew = kept.saver.as_ref().unwrap().wants_anew();
+        assert_eq!((is_anew, kept.checkpoint(0..100)), (kept.time > 2, 100));
+    }
+    assert_eq!(kept.checkpoint([1]), 100, "as many as the last time, it was thought");
+    assert_eq!(kept.checkpoint([1]), 1);
+}
+
+/// What was removed and is still there counts too, where the storage knows of it.
+#[test]
+fn a_storage_that_keeps_what_was_removed_is_left_once_it_takes_twice_what_it_holds() {
+    let mut kept = Kept::new();
+    kept.checkpoint(0..100);
+    let pages = values(kept.storage(), Tag::Sig);
+    let page_bytes: usize = pages.iter().map(|(_, value)| value.len()).sum();
+    let wants_anew = |stored_bytes: usize, few: u64| {
+        let storage = kept.storage().after_power_cut(0);
+        let saver = resumed(Hoarder { storage, stored_bytes: stored_bytes as u64 });
+        saver.with_few(few).wants_anew()
+    };
+    assert!(!wants_anew(2 * page_bytes - page_bytes / 100, 0));
+    assert!(wants_anew(2 * page_bytes, 0));
+    assert!(!wants_anew(2 * page_bytes, 2 * page_bytes as u64 + 1), "not worth it");
+}
+
+/// A storage that says how much it takes.
+struct Hoarder {
+    storage: MemoryStorage,
+    stored_bytes: u64,
+}
+
+impl StorageEngine for Hoarder {
+    fn get(&self, key: Key) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.get(key)
+    }
+
+    fn scan(
+        &self,
+        tag: Tag,
+        ids: RangeInclusive<u64>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StorageError> {
+        self.storage.scan(tag, ids, visit)
+    }
+
+    fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
+        self.storage.batch(batch)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.storage.flush()
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
+    }
+}
+
+/// Until the new storage is finished the old one is as it was, and what was written to it before is
+/// in the new one.
+#[test]
+fn a_checkpoint_written_anew_that_fails_at_any_operation_leaves_the_one_before() {
+    let kind = StorageErrorKind::OutOfSpace;
+    for operation in 1.. {
+        let (mut world, mut storage, _) = saved();
+        world.record(10);
+        storage = checkpointed(&mut world, storage);
+        let all = || Tag::ALL.map(|tag| values(&storage, tag));
+        let (before, mut next) = (all(), MemoryStorage::new());
+        next.fail(Some(Fault { operation, kind, sticky: false, done: false }));
+        let saver = resumed(storage.after_power_cut(0));
+        world.record(70);
+        let written = saver.anew(&mut next).and_then(|mut anew| {
+            assert!(anew.other_keys().eq(saver.other_keys()));
+            world.checkpoint(&mut anew)
+        });
+        assert_eq!(all(), before);
+        let last = next.operations();
+        next.fail(None);
+        let counts = if written.is_ok() { &next } else { &storage };
+        let (found, loaded) = found(counts).unwrap();
+        assert_eq!(answers(&world.recovered(&found, &loaded.meta)), world.truth());
+        if last < operation {
+            assert!(operation > 20 && written.is_ok(), "{operation} {written:?}");
+            break;
+        }
+        assert!(written.is_err(), "operation {operation}");
+    }
+}
+
+#[test]
+fn a_storage_opened_again_is_known_by_its_meta_record() {
+    let (_, storage, _) = saved();
+    let saver = resumed(storage).reopened(Ok).unwrap();
+    let stale = SaveError::ReadBack { key: Key::Meta, found: ReadBack::Stale };
+    assert_eq!(saver.reopened(|_| Ok(MemoryStorage::new())).unwrap_err(), stale);
+}
+
+#[test]
+#[should_panic(expected = "the walk was of all pairs")]
+fn a_checkpoint_written_anew_without_some_pairs_does_not_count() {
+    let (_, storage, _) = saved();
+    let mut anew = resumed(storage).anew(MemoryStorage::new()).unwrap();
+    let _walked_by_nobody = anew.begin_walk().unwrap();
+    let _never = anew.finish(2, vec![(0, 1_000), (1, 1_000)]);
 }
 
 #[test]
@@ -76,7 +197,7 @@ fn pages_that_are_mostly_empty_are_written_anew() {
     let wrote_all = (0..2000).find(|&pair| kept.checkpoint([pair]) > 1 && pair > 0);
     // 1024 pages, and one more for each sixteen pairs.
     assert_eq!(wrote_all, Some(1093));
-    let pages = values(kept.saver.storage(), Tag::Sig).len();
+    let pages = values(kept.storage(), Tag::Sig).len();
     assert_eq!(pages, 1094_usize.div_ceil(PAGE_PAIRS_MAX));
 }
 
@@ -129,9 +250,8 @@ fn records_of_single_pairs_are_read_and_replaced() {
     saver.note_opening(opening(2, meta.covered)).unwrap();
     drop(saver);
     world.reopen(&storage);
-    let mut saver = resumed(&mut storage);
     world.record(10);
-    world.checkpoint(&mut saver).unwrap();
+    storage = checkpointed(&mut world, storage);
     let is_single = |(key, _): &(Key, Vec<u8>)| matches!(key, Key::Pair { .. });
     assert!(!values(&storage, Tag::Sig).iter().any(is_single), "all were written anew");
     let (found, loaded) = found(&storage).unwrap();
