@@ -167,7 +167,8 @@ impl EngineBuilder {
 
     /// Bytes of pairs in the checkpoint from which on one may be written anew, to a directory of
     /// its own that takes the other's place, before half of what is stored is old; by default
-    /// 1 MiB. Of fewer, old states stay for longer: making a directory takes dozens of syncs.
+    /// 1 MiB. For a while that takes space for both. Below, and with [`u64::MAX`] always, all pairs
+    /// are written beside what is old, which then stays in the files.
     pub fn checkpoint_anew_bytes(mut self, bytes: u64) -> Self {
         self.checkpoints.anew_bytes = bytes;
         self

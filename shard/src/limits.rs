@@ -104,6 +104,8 @@ pub const PAGE_PAIRS_MAX: usize = 64;
 pub const PAGE_PAIRS_FEW: u64 = 16;
 /// So few pages are never too many.
 pub const PAGES_FEW: u64 = 1024;
+/// Bytes of records that are copied to another storage in one batch, give or take a record.
+pub const COPIED_BYTES_MAX: usize = 1 << 20;
 /// So few bytes of pairs are not worth a storage of their own, however old they are: making one
 /// takes dozens of syncs.
 pub const STORED_BYTES_FEW: u64 = 1 << 20;

@@ -84,7 +84,7 @@ pub fn retuned() -> Arc<Schema> {
 /// An engine on a directory whose clock never minds an event.
 pub fn builder(directory: &Path) -> EngineBuilder {
     let clock = Arc::new(ManualClock::at(Timestamp::MAX));
-    // As large stores do.
+    // So that few pairs are enough for it.
     Engine::builder(directory).schema(schema()).clock(clock).checkpoint_anew_bytes(0)
 }
 

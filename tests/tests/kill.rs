@@ -140,9 +140,11 @@ fn killed_at_any_moment_a_store_has_what_was_acknowledged_once_and_to_the_bit() 
     let program = Path::new(env!("CARGO_BIN_EXE_victim"));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     let mut seed = number("SEED").unwrap_or(u64::from(now.subsec_nanos()));
-    let mut left = number("KILLS").unwrap_or(KILLS);
+    let kills = number("KILLS").unwrap_or(KILLS);
+    let (mut left, mut all_while_anew) = (kills, 0);
     while left > 0 {
         let (kills, while_anew) = live(program, seed, left);
+        all_while_anew += while_anew;
         println!(
             "store {seed}: {kills} kills, {while_anew} while a checkpoint was written anew; \
              SEED={seed} cargo test -p ebbtide-tests --test kill"
@@ -150,6 +152,7 @@ fn killed_at_any_moment_a_store_has_what_was_acknowledged_once_and_to_the_bit() 
         left -= kills.min(left);
         seed += 1;
     }
+    assert!(kills < KILLS || all_while_anew > 0, "none while a checkpoint was written anew");
 }
 
 /// Two shards at full speed, one checkpoint after the other without a pause, killed in the middle.

@@ -7,14 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use ebbtide::{
-    Ack, Backend, CheckpointError, Durability, Engine, Health, LogOptions, Medium, OpenError,
-    SourceProducer, StoreError, Survives, WaitError,
+    Ack, Backend, CheckpointError, Durability, Engine, EntityId, Event, Health, LogOptions, Medium,
+    OpenError, Reader, SignalId, SourceProducer, StoreError, Survives, Timestamp, WaitError,
 };
 use ebbtide_tests::alone::alone;
 use ebbtide_tests::crash::{SOURCE, Truth, builder, event, held, record};
 use ebbtide_tests::oracle::Known;
 use ebbtide_tests::setting::{PATIENCE, backends};
 use ebbtide_tests::victim::{Death, run};
+use rustix::fs::statvfs;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 const SEED: u64 = 11;
 const EVENTS: u64 = 400;
+const VIEW: SignalId = SignalId(3);
 
 /// Small segments, so that a log soon asks for the next one.
 const SEGMENT_BYTES: u64 = 32 * 1024;
@@ -160,6 +162,63 @@ fn runs_full_and_goes_on(place: &Path) {
 fn a_full_tmpfs_pushes_back_and_loses_nothing() {
     let Some(place) = alone("a_full_tmpfs_pushes_back_and_loses_nothing", TMPFS) else { return };
     runs_full_and_goes_on(&place);
+}
+
+/// Pairs that all change between checkpoints.
+const PAIRS: u64 = 200_000;
+
+/// An event of each pair, in the log before this returns.
+fn change_all(engine: &Engine, round: u64) {
+    let mut producer = engine.producer().unwrap();
+    let time = Timestamp::from_seconds(1_700_000_000 + round);
+    for entity in (0..PAIRS).map(EntityId) {
+        producer.offer_within(Event::new(entity, VIEW, time), PATIENCE).unwrap();
+    }
+    producer.flush(Ack::Durable, PATIENCE).unwrap();
+}
+
+fn free_bytes(place: &Path) -> u64 {
+    let found = statvfs(place).unwrap();
+    found.f_bavail * found.f_bsize
+}
+
+/// There is room to begin one and not to end it.
+#[test]
+fn a_checkpoint_without_room_to_be_written_anew_gives_back_what_it_took() {
+    const ROOM: u64 = 5 << 20;
+    let name = "a_checkpoint_without_room_to_be_written_anew_gives_back_what_it_took";
+    let Some(place) = alone(name, TMPFS) else { return };
+    let directory = place.join("store");
+    let engine = open(&directory, Backend::Threads).unwrap();
+    for round in 1..=2 {
+        change_all(&engine, round);
+        engine.checkpoint().unwrap();
+    }
+    change_all(&engine, 3);
+    let ballast = fill(&place);
+    let file = File::options().write(true).open(&ballast).unwrap();
+    file.set_len(file.metadata().unwrap().len() - ROOM).unwrap();
+    let (before, failed) = (free_bytes(&place), engine.checkpoint().unwrap_err());
+    let said = failed.to_string();
+    assert!(said.contains("checkpoint.new") && said.contains("free some space"), "{said}");
+    assert!(matches!(engine.health(), Health::Degraded { .. }));
+    assert_eq!(engine.metrics().checkpoints.unwrap().not_anew, None, "it was begun");
+    assert!(!directory.join("checkpoint.new").exists());
+    let after = free_bytes(&place);
+    assert!(after >= before - (1 << 20), "{after} bytes of {before} are free");
+    let mut reader = engine.reader().unwrap();
+    let all_time = |reader: &mut Reader, entity| {
+        reader.read(EntityId(entity), VIEW, Timestamp::MAX).unwrap().unwrap().all_time
+    };
+    assert_eq!(all_time(&mut reader, PAIRS / 2), 3);
+    drop(reader);
+    fs::remove_file(&ballast).unwrap();
+    engine.close(PATIENCE).unwrap();
+    let again = open(&directory, Backend::Threads).unwrap();
+    let mut reader = again.reader().unwrap();
+    assert!((0..PAIRS).step_by(997).all(|entity| all_time(&mut reader, entity) == 3));
+    again.checkpoint().unwrap();
+    assert_eq!(again.health(), Health::Ok);
 }
 
 #[test]

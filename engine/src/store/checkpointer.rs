@@ -41,7 +41,7 @@ pub enum CheckpointError {
     Closing,
 }
 
-/// When checkpoints are taken unasked.
+/// When checkpoints are taken unasked, and which are written anew.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) every: Duration,
@@ -59,6 +59,9 @@ pub struct CheckpointMetrics {
     pub finished: u64,
     /// Of these, how many were written anew, to a directory of their own.
     pub anew: u64,
+    /// Why the last one that was to be written anew was not, but beside what is old: no space for a
+    /// second one, or a file system that exchanges no directories.
+    pub not_anew: Option<String>,
     /// Pairs, and records of sources and ids, written since then.
     pub records: u64,
     /// Bytes of keys and values written since then.

@@ -211,13 +211,26 @@ pub(crate) fn create(path: &Path) -> Result<File, StoreError> {
     options.open(path).map_err(failed("making", path))
 }
 
-/// Lets two directories change their names, both at once, durably, and removes the one that is
-/// called `gone` then.
-pub(crate) fn exchange(gone: &Path, kept: &Path) -> Result<(), StoreError> {
-    let exchanged = renameat_with(CWD, gone, CWD, kept, RenameFlags::EXCHANGE);
-    exchanged.map_err(|errno| failed("exchanging", kept)(errno.into()))?;
-    sync_directory(parent_of(kept))?;
-    remove_directory(gone)
+/// Lets two directories change their names, both at once, durably.
+pub(crate) fn exchange(one: &Path, other: &Path) -> Result<(), StoreError> {
+    let exchanged = renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+    exchanged.map_err(|errno| failed("exchanging", other)(errno.into()))?;
+    sync_directory(parent_of(other))
+}
+
+/// Says whether the next checkpoint could take the other's place here: some file systems exchange
+/// nothing, and none exchanges what is mounted.
+pub(crate) fn try_exchange(files: &StoreFiles) -> Result<(), StoreError> {
+    let (next, path) = (files.next_checkpoint(), files.checkpoint());
+    let device = |path: &Path| Ok(fs::metadata(path).map_err(failed("looking at", path))?.dev());
+    if device(files.root())? != device(&path)? {
+        return Err(failed("exchanging", &path)(io::ErrorKind::CrossesDevices.into()));
+    }
+    let [one, other] = ["one", "other"].map(|name| next.join(name));
+    make_directory(&one)?;
+    make_directory(&other)?;
+    exchange(&one, &other)?;
+    remove_directory(&next)
 }
 
 /// Opens the file that is locked; it is made if there is none.

@@ -100,6 +100,14 @@ impl FjallStorage {
         .map_err(|trouble| error(&path, StorageAction::Close, trouble))
     }
 
+    /// Lets go of the files as they are.
+    pub(crate) fn abandon(self) {
+        let _whatever_it_says = guarded(|| {
+            drop(self);
+            Ok(())
+        });
+    }
+
     /// The keyspace that keys of a tag go to.
     fn keyspace(&self, tag: Tag) -> &Keyspace {
         let kept_in = if tag == Tag::Meta { Tag::Sig } else { tag };
@@ -284,4 +292,4 @@ fn cause_of(error: &fjall::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

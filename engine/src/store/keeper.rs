@@ -13,7 +13,7 @@
 use super::checkpointer::{CheckpointError, CheckpointMetrics, Pace, lock};
 use super::files::{self, StoreFiles};
 use super::recover::LEAVING;
-use super::storages::Storages;
+use super::savers::Savers;
 use super::{StoreError, StoreLock, backup, seal};
 use crate::runtime::panic_message;
 use ebbtide_router::Placement;
@@ -51,14 +51,12 @@ pub(super) enum Order {
 /// What the thread begins with.
 pub(crate) struct Charge {
     pub(crate) files: StoreFiles,
-    pub(crate) storages: Storages,
+    pub(crate) savers: Savers,
     pub(crate) ports: Vec<Arc<ShardPort>>,
     pub(crate) placement: Placement,
     pub(crate) pace: Pace,
     /// Logs of shards that there are no more.
     pub(crate) leaving: Vec<u32>,
-    /// Records of ids of earlier openings; what is still known of them is saved again.
-    pub(crate) old_ids: Vec<Key>,
     /// Held until the storage is closed; each shard holds it until its log is.
     pub(crate) lock: Arc<StoreLock>,
 }
@@ -132,6 +130,8 @@ pub(super) struct Keeper {
     /// Who waits for the end, which comes when every shard has ended.
     closing: Option<Sender<Result<(), StoreError>>>,
     ids: Vec<IdsWritten>,
+    /// Records of ids of earlier openings; what is still known of them is saved again.
+    old_ids: Vec<Key>,
 }
 
 /// Does `work`, and turns its panics into values.
@@ -147,7 +147,9 @@ impl Keeper {
         orders: Sender<Order>,
         metrics: Arc<Mutex<CheckpointMetrics>>,
     ) -> Self {
+        let is_ids = |key: &Key| matches!(key, Key::Ids { .. });
         Self {
+            old_ids: charge.savers.other_keys().filter(is_ids).collect(),
             ids: charge.ports.iter().map(|_| IdsWritten::default()).collect(),
             covered: vec![0; charge.ports.len()],
             charge,
@@ -182,10 +184,10 @@ impl Keeper {
             self.look_around();
         };
         self.give_up(&CheckpointError::Closing);
-        let Charge { files, storages, lock, .. } = self.charge;
+        let Charge { files, savers, lock, .. } = self.charge;
         let path = files.checkpoint();
         let storage = |source: StorageError| StoreError::Storage { path: path.clone(), source };
-        let closed = storages.close().map_err(storage);
+        let closed = savers.close().map_err(storage);
         // A storage that failed may have files that do not hold together; no seal vouches for it.
         let sealed = match (closed, self.failed) {
             (Ok(()), None) => seal::write(&files),
@@ -197,9 +199,11 @@ impl Keeper {
     }
 
     fn back_up(&self, to: &Path) -> Result<(), StoreError> {
-        let Charge { files, storages, .. } = &self.charge;
+        let Charge { files, savers, .. } = &self.charge;
         let path = files.checkpoint();
-        let storage = storages.storage().map_err(|source| StoreError::Save { path, source })?;
+        let known = |error| self.failed.clone().unwrap_or(error);
+        let storage = savers.storage().map_err(known);
+        let storage = storage.map_err(|source| StoreError::Save { path, source })?;
         backup::write(files, storage, to)
     }
 
@@ -254,7 +258,9 @@ impl Keeper {
             waiting,
         };
         self.running = Some(running);
-        let walk = match caught(|| self.charge.storages.begin_walk()) {
+        let walk = caught(|| self.charge.savers.begin_walk(&self.old_ids));
+        lock(&self.metrics).not_anew = self.charge.savers.refused().cloned();
+        let walk = match walk {
             Ok(walk) => walk,
             Err(error) => return self.fail(error),
         };
@@ -287,7 +293,7 @@ impl Keeper {
         if self.failed.is_some() {
             return Ok(false);
         }
-        let saver = self.charge.storages.saver()?;
+        let saver = self.charge.savers.saver()?;
         match part {
             SavePart::Pairs(chunk) => saver.commit(&chunk)?,
             SavePart::Sources(sources) => {
@@ -326,17 +332,17 @@ impl Keeper {
     /// Every part is written: makes the checkpoint count, and tells those who asked and the logs.
     fn finish(&mut self) -> Result<(), SaveError> {
         let Some(running) = &mut self.running else { return Ok(()) };
-        let Charge { storages, ports, placement, leaving, old_ids, files, .. } = &mut self.charge;
-        let saver = storages.saver()?;
+        let Charge { savers, ports, placement, leaving, files, .. } = &mut self.charge;
+        let saver = savers.saver()?;
         let sources = std::mem::take(&mut running.sources).into_iter();
         let record = |(id, parts): (SourceId, SourceParts)| (id.0, parts.into_record(*placement));
         saver.put_sources(sources.map(record).collect())?;
-        saver.delete(&std::mem::take(old_ids))?;
+        saver.delete(&std::mem::take(&mut self.old_ids))?;
         self.covered = running.covered.iter().flatten().map(|lsn| lsn.get()).collect();
         let covered = (0..).zip(self.covered.iter().copied());
         let covered = covered.chain(leaving.iter().map(|&log| (log, LEAVING)));
         let layout = u32::try_from(ports.len()).expect("there are at most 1024 shards");
-        let done = storages.finish(layout, covered.collect())?;
+        let done = savers.finish(layout, covered.collect())?;
         for (port, &covered) in ports.iter().zip(&self.covered) {
             let note = CheckpointNote { covered: Lsn::new(covered), digest: done.digest };
             // A shard that is gone keeps its log as it is.
@@ -352,7 +358,7 @@ impl Keeper {
         let Some(running) = self.running.take() else { return };
         let mut metrics = lock(&self.metrics);
         metrics.finished += 1;
-        metrics.anew = self.charge.storages.anew();
+        metrics.anew = self.charge.savers.replaced();
         metrics.records += done.records;
         metrics.bytes += done.bytes;
         metrics.last_duration = running.begun.elapsed();
@@ -370,6 +376,7 @@ impl Keeper {
     }
 
     fn give_up(&mut self, error: &CheckpointError) {
+        self.charge.savers.give_up();
         let running = self.running.take();
         let waiting = running.into_iter().flat_map(|running| running.waiting);
         for tell in waiting.chain(self.asked.drain(..)) {

@@ -29,9 +29,9 @@ mod medium;
 pub(crate) mod open;
 pub(crate) mod recover;
 mod retune;
+mod savers;
 pub(crate) mod seal;
 pub(crate) mod sources;
-mod storages;
 pub(crate) mod whole;
 
 pub use checkpointer::{CheckpointError, CheckpointMetrics};

@@ -18,13 +18,13 @@ use super::intake::{Dealer, Intake as _, Outlets, Rebuilt, ShardParts};
 use super::keeper::Charge;
 use super::manifest::Manifest;
 use super::recover::{LEAVING, LogsOf, LogsRead, read_logs};
-use super::storages::Storages;
+use super::savers::Savers;
 use super::whole::Reading;
 use super::{Durability, FjallStorage, StoreError, StoreLock, retune, seal};
 use crate::runtime::{DurableWork, Recovered};
 use ebbtide_router::Placement;
 use ebbtide_shard::checkpoint::{
-    FORMAT_VERSION, Key, LoadError, MetaRecord, Opening, RecordFault, Saver, read_meta,
+    FORMAT_VERSION, LoadError, MetaRecord, Opening, RecordFault, Saver, read_meta,
 };
 use ebbtide_shard::limits::SIGNALS_MAX;
 use ebbtide_shard::recovery::Recovering;
@@ -159,6 +159,7 @@ fn fit(
     let path = files.checkpoint();
     storage.close().map_err(|source| StoreError::Storage { path, source })?;
     files::exchange(&files.next_checkpoint(), &files.checkpoint())?;
+    files::remove_directory(&files.next_checkpoint())?;
     open_storage(files, manifest)
 }
 
@@ -401,10 +402,9 @@ impl OpenStore {
     ) -> Result<Self, StoreError> {
         let Restored { files, saver, report, leaving, lock, .. } = restored;
         let durability = Durability::of(&files.logs(), direct_io)?;
-        let is_ids = |key: &Key| matches!(key, Key::Ids { .. });
-        let old_ids = saver.other_keys().filter(is_ids).collect();
-        let storages = Storages::new(files.clone(), saver.with_few(pace.anew_bytes));
-        let charge = Charge { files, storages, ports, placement, pace, leaving, old_ids, lock };
+        let saver = saver.with_stored_bytes_few(pace.anew_bytes);
+        let savers = Savers::new(files.clone(), saver);
+        let charge = Charge { files, savers, ports, placement, pace, leaving, lock };
         Ok(Self { checkpointer: Checkpointer::start(charge)?, report, durability })
     }
 

@@ -9,7 +9,9 @@
 //! ```
 //!
 //! Pages are never changed. A pair that changed goes to a page of the round under way; those of
-//! rounds before go once no pair has its latest state in their round.
+//! rounds before go once no pair has its latest state in their round. A walk writes out every pair
+//! when as much as half of what is stored is not the latest, when pages are mostly empty, and when
+//! there are records of single pairs.
 //! Promises: each batch carries the meta record that is right once it is applied; `covered` rises
 //! only after all records of the checkpoint were flushed, read back and hashed again. What reading
 //! back sees is the storage's view of them, caches included: it finds a stale or lost version, not
@@ -225,8 +227,7 @@ impl<S: StorageEngine> Saver<S> {
     }
 
     /// Begins a round: the walk to go through every ledger with, for the checkpoint that comes now.
-    /// It is of all pairs if some have no record in this storage. What a checkpoint that was not
-    /// finished left needless goes first.
+    /// What a checkpoint that was not finished left needless goes first.
     ///
     /// # Errors
     ///
@@ -236,13 +237,8 @@ impl<S: StorageEngine> Saver<S> {
         self.drop_unneeded()?;
         self.round = self.round.next();
         self.rewritten = 0;
-        let is_complete = self.stored_pairs() >= self.rounds.pairs();
-        Ok(if is_complete { Walk::of_changed(self.round) } else { Walk::of_all(self.round) })
-    }
-
-    /// The pairs of all pages; each is counted for every page it is in.
-    fn stored_pairs(&self) -> u64 {
-        self.pages.values().map(|page| u64::from(page.pairs)).sum()
+        let walk = if self.wants_all() { Walk::of_all } else { Walk::of_changed };
+        Ok(walk(self.round))
     }
 
     /// Takes a chunk of a ledger's pairs, to be written with others: when there are many, with
@@ -314,7 +310,8 @@ impl<S: StorageEngine> Saver<S> {
     ///
     /// # Panics
     ///
-    /// If a log would be covered less far than before, or a pair has no record here.
+    /// If a log would be covered less far than before, or pairs need a round of which nothing is
+    /// here.
     pub fn finish(
         &mut self,
         layout: u32,
@@ -327,13 +324,13 @@ impl<S: StorageEngine> Saver<S> {
         self.verify_written()?;
         self.drop_unneeded()?;
         self.verify_written()?;
-        assert!(self.stored_pairs() >= self.rounds.pairs(), "the walk was of all pairs");
+        assert!(self.is_complete(), "the walk was of all pairs");
         let number = self.meta.checkpoint + 1;
         let meta = self.meta.clone();
         let meta = MetaRecord { checkpoint: number, layout, covered, ..meta };
         let value = self.write(Batch::default(), meta)?;
         self.flush()?;
-        self.verify(Key::Meta, &value)?;
+        self.verify((Key::Meta, RecordDigest::of_value(&value)))?;
         let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
         let digest = *blake3::hash(&value).as_bytes();
         Ok(CheckpointDone { number, digest, covered: self.meta.covered.clone(), records, bytes })
@@ -444,20 +441,14 @@ impl<S: StorageEngine> Saver<S> {
         unread.reverse();
         unread.sort_by_key(|&(key, _)| key);
         unread.dedup_by_key(|&mut (key, _)| key);
-        for (key, written) in unread {
-            let value = self.read(key)?;
-            compare(key, written, value.as_deref())
-                .map_err(|found| self.fail(SaveError::ReadBack { key, found }))?;
-        }
-        Ok(())
+        unread.into_iter().try_for_each(|written| self.verify(written))
     }
 
-    /// Whether what is under `key` is the value that was written.
-    fn verify(&mut self, key: Key, written: &[u8]) -> Result<(), SaveError> {
-        if self.read(key)?.as_deref() == Some(written) {
-            return Ok(());
-        }
-        Err(self.fail(SaveError::ReadBack { key, found: ReadBack::Stale }))
+    /// Reads back one record.
+    fn verify(&mut self, (key, written): Written) -> Result<(), SaveError> {
+        let value = self.read(key)?;
+        compare(key, written, value.as_deref())
+            .map_err(|found| self.fail(SaveError::ReadBack { key, found }))
     }
 
     fn read(&mut self, key: Key) -> Result<Option<Vec<u8>>, SaveError> {

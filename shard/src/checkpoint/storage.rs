@@ -127,6 +127,8 @@ pub enum StorageAction {
     Flush,
     /// To close it.
     Close,
+    /// To let it take another's place.
+    Replace,
 }
 
 impl fmt::Display for StorageAction {
@@ -138,6 +140,7 @@ impl fmt::Display for StorageAction {
             Self::Batch => "write to",
             Self::Flush => "flush",
             Self::Close => "close",
+            Self::Replace => "replace",
         })
     }
 }

@@ -217,7 +217,7 @@ fn resumed<S: StorageEngine>(storage: S) -> Saver<S> {
 fn checkpointed(world: &mut World, mut storage: MemoryStorage) -> MemoryStorage {
     let mut saver = resumed(&mut storage);
     if saver.wants_anew() {
-        let mut anew = saver.anew(MemoryStorage::new()).unwrap();
+        let mut anew = saver.anew(MemoryStorage::new(), &[]).unwrap();
         world.checkpoint(&mut anew).unwrap();
         return anew.into_storage();
     }

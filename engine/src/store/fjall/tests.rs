@@ -110,6 +110,21 @@ fn a_run_is_kept_with_its_meta_record_and_changed_by_what_comes_later() {
 }
 
 #[test]
+fn what_was_removed_still_takes_its_bytes() {
+    let folder = TempDir::new().unwrap();
+    let mut storage = FjallStorage::open(folder.path()).unwrap();
+    assert_eq!(storage.stored_bytes(), 0);
+    storage.batch(run(1)).unwrap();
+    let taken = storage.stored_bytes();
+    assert!(taken >= RUN_BYTES_MIN as u64, "{taken}");
+    let mut removal = Batch::default();
+    run(1).changes().for_each(|(key, _)| removal.delete(key));
+    storage.batch(removal).unwrap();
+    assert_eq!(keys(&storage, Tag::Sig, 0..=u64::MAX), []);
+    assert!(storage.stored_bytes() >= taken);
+}
+
+#[test]
 fn a_meta_record_in_a_keyspace_of_its_own_is_moved_by_the_first_batch() {
     let folder = TempDir::new().unwrap();
     let storage = FjallStorage::open(folder.path()).unwrap();
@@ -165,11 +180,11 @@ fn key() -> PartitionKey {
     PartitionKey::new([5; 16])
 }
 
-fn ledger() -> SignalLedger {
+pub(in crate::store) fn ledger() -> SignalLedger {
     SignalLedger::new(Schema::from_toml(SCHEMA).unwrap().into(), key(), 0..4096)
 }
 
-fn record(ledger: &mut SignalLedger, entities: std::ops::Range<u64>) {
+pub(in crate::store) fn record(ledger: &mut SignalLedger, entities: std::ops::Range<u64>) {
     for entity in entities.map(EntityId) {
         let (hash, time) = (key().hash(entity), Timestamp(entity.0 * 1_000_000_000_000));
         let signal = SignalId(0);

@@ -1,50 +1,82 @@
-//! When a checkpoint is better written to a storage of its own, and how one is begun.
+//! When a checkpoint writes all pairs, when to a storage of its own, and how one is begun.
 //!
 //! Promises: the new storage knows what the old one knows of sources and ids, and that it lacks
 //! all pairs; the old one is only read.
 //! Not here: which of the two counts, which is whoever's that keeps both.
 
 use super::{
-    Batch, Key, Loaded, MetaRecord, Round, SaveError, Saver, StorageEngine, compare, encode,
+    Batch, Key, Loaded, MetaRecord, RecordDigest, Round, SaveError, Saver, StorageEngine, compare,
+    encode, round_of,
 };
-use crate::limits::{PAGE_PAIRS_FEW, PAGES_FEW};
-use std::collections::BTreeMap;
+use crate::limits::{COPIED_BYTES_MAX, PAGE_PAIRS_FEW, PAGES_FEW};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<S: StorageEngine> Saver<S> {
-    /// Of fewer bytes of pairs than these no checkpoint is written anew because they are old; by
-    /// default [`STORED_BYTES_FEW`](crate::limits::STORED_BYTES_FEW).
+    /// With so few bytes of pairs that a storage of their own is not worth it; by default
+    /// [`STORED_BYTES_FEW`](crate::limits::STORED_BYTES_FEW).
     #[must_use]
-    pub fn with_few(self, stored_bytes_few: u64) -> Self {
+    pub fn with_stored_bytes_few(self, stored_bytes_few: u64) -> Self {
         Self { stored_bytes_few, ..self }
     }
 
+    /// Whether a checkpoint is to write out every pair: half of what is stored is old, pages are
+    /// mostly empty, there are records of single pairs, or pairs have no record here.
+    pub(super) fn wants_all(&self) -> bool {
+        let stored: u64 = self.pages.values().map(|page| u64::from(page.pairs)).sum();
+        let is_mostly_old = stored >= 2 * self.rounds.pairs();
+        is_mostly_old
+            || self.has_mostly_empty_pages()
+            || self.has_single_pairs()
+            || !self.is_complete()
+    }
+
+    fn has_mostly_empty_pages(&self) -> bool {
+        self.pages.len() as u64 > PAGES_FEW + self.rounds.pairs() / PAGE_PAIRS_FEW
+    }
+
+    fn has_single_pairs(&self) -> bool {
+        self.rounds.need(Round::FIRST)
+    }
+
+    /// Whether there are pages of every round that pairs need. Only a storage that is written anew
+    /// lacks some.
+    pub(super) fn is_complete(&self) -> bool {
+        let stored: BTreeSet<Round> = self.pages.keys().map(|&key| round_of(key)).collect();
+        self.rounds.iter().all(|(round, _)| stored.contains(&round))
+    }
+
     /// Whether the next checkpoint is better written to a storage of its own, with
-    /// [`Saver::anew`]. So it is when this one, if as many pairs have changed as the last time,
-    /// would take twice what its latest records do; when pages are mostly empty; and when there are
-    /// records of single pairs.
+    /// [`Saver::anew`]: where this one takes many bytes, and all pairs are to be written, or would
+    /// have to be after this checkpoint, if as many change as before the last. What was removed and
+    /// still takes room counts as old.
     #[must_use]
     pub fn wants_anew(&self) -> bool {
-        let (latest, stored) = (self.rounds.pairs(), self.stored_pairs());
-        let page_bytes: u64 = self.pages.values().map(|page| u64::from(page.bytes)).sum();
+        let needed = self.pages.iter().filter(|&(&key, _)| self.rounds.need(round_of(key)));
+        let (mut stored, mut page_bytes) = (0, 0);
+        for (_, page) in needed {
+            stored += u64::from(page.pairs);
+            page_bytes += u64::from(page.bytes);
+        }
         let taken_bytes = self.storage.stored_bytes().max(page_bytes);
-        // Of as many bytes each as those that are stored.
+        // Pairs that would take as many bytes.
         let taken = u128::from(taken_bytes) * u128::from(stored) / u128::from(page_bytes.max(1));
-        let is_mostly_old = taken_bytes >= self.stored_bytes_few
-            && taken + u128::from(self.rewritten) >= 2 * u128::from(latest);
-        let is_mostly_empty = self.pages.len() as u64 > PAGES_FEW + latest / PAGE_PAIRS_FEW;
-        let is_of_single_pairs = self.rounds.need(Round::FIRST);
-        latest > 0 && (is_mostly_old || is_mostly_empty || is_of_single_pairs)
+        let would_be_mostly_old =
+            taken + u128::from(self.rewritten) >= 2 * u128::from(self.rounds.pairs());
+        stored > 0
+            && taken_bytes >= self.stored_bytes_few
+            && (would_be_mostly_old || self.has_mostly_empty_pages() || self.has_single_pairs())
     }
 
     /// The saver of another storage, which is empty, for the next checkpoint of the same store: it
-    /// has all records of sources and ids, and its walk goes through all pairs. Once it is finished
-    /// it can take this one's place, which is as it was.
+    /// has all records of sources and ids but those that are to go, which come in order, and its
+    /// walk goes through all pairs. Once it is finished it can take this one's place, which is as
+    /// it was.
     ///
     /// # Errors
     ///
     /// [`SaveError::Exists`] if there is a checkpoint in the other storage, otherwise as
     /// [`Saver::commit`].
-    pub fn anew<T: StorageEngine>(&self, storage: T) -> Result<Saver<T>, SaveError> {
+    pub fn anew<T: StorageEngine>(&self, storage: T, to_go: &[Key]) -> Result<Saver<T>, SaveError> {
         self.refuse_after_failure()?;
         if storage.get(Key::Meta)?.is_some() {
             return Err(SaveError::Exists);
@@ -58,14 +90,20 @@ impl<S: StorageEngine> Saver<S> {
             stored_bytes_few: self.stored_bytes_few,
             ..Saver::resume(storage, loaded, self.rounds.clone())
         };
-        for (&key, &digest) in &self.others {
-            let value = self.storage.get(key)?;
-            compare(key, Some(digest), value.as_deref())
+        let mut batch = Batch::default();
+        let is_to_go = |key: &Key| to_go.binary_search(key).is_ok();
+        for (&key, &digest) in self.others.iter().filter(|(key, _)| !is_to_go(key)) {
+            let value = self.storage.get(key)?.unwrap_or_default();
+            compare(key, Some(digest), Some(&value))
                 .map_err(|found| SaveError::ReadBack { key, found })?;
-            let mut batch = Batch::default();
-            batch.put(key, &value.unwrap_or_default());
-            anew.write_others(batch)?;
+            batch.put(key, &value);
+            if batch.value_bytes() >= COPIED_BYTES_MAX {
+                anew.write_others(std::mem::take(&mut batch))?;
+            }
         }
+        anew.write_others(batch)?;
+        // They were written for this checkpoint, and not by it.
+        (anew.records, anew.bytes) = (0, 0);
         Ok(anew)
     }
 
@@ -83,7 +121,7 @@ impl<S: StorageEngine> Saver<S> {
         let key = Key::Meta;
         let refused = |fault| SaveError::Refused { key, fault };
         let written = encode(key, &saver.meta).map_err(refused)?;
-        saver.verify(key, &written)?;
+        saver.verify((key, RecordDigest::of_value(&written)))?;
         Ok(saver)
     }
 }

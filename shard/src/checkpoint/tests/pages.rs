@@ -56,7 +56,7 @@ impl Kept {
         }
         let mut saver = self.saver.take().unwrap();
         if saver.wants_anew() {
-            saver = saver.anew(MemoryStorage::new()).unwrap();
+            saver = saver.anew(MemoryStorage::new(), &[]).unwrap();
         }
         let mut walk = saver.begin_walk().unwrap();
         while let Some(chunk) = self.ledger.checkpoint(&mut walk, Lsn::new(self.time), &NUMBERS) {
@@ -81,7 +81,7 @@ fn all_pairs_are_written_when_half_of_what_is_stored_would_be_old_and_not_before
 
 /// Then it is no more work, and nothing has to be removed.
 #[test]
-fn when_all_pairs_change_each_time_every_checkpoint_is_a_storage_of_its_own() {
+fn when_all_pairs_change_each_time_checkpoints_are_storages_of_their_own() {
     let mut kept = Kept::new();
     assert_eq!(kept.checkpoint(0..100), 100, "what is new is no change");
     for _ in 0..3 {
@@ -102,7 +102,7 @@ fn a_storage_that_keeps_what_was_removed_is_left_once_it_takes_twice_what_it_hol
     let wants_anew = |stored_bytes: usize, few: u64| {
         let storage = kept.storage().after_power_cut(0);
         let saver = resumed(Hoarder { storage, stored_bytes: stored_bytes as u64 });
-        saver.with_few(few).wants_anew()
+        saver.with_stored_bytes_few(few).wants_anew()
     };
     assert!(!wants_anew(2 * page_bytes - page_bytes / 100, 0));
     assert!(wants_anew(2 * page_bytes, 0));
@@ -147,46 +147,67 @@ impl StorageEngine for Hoarder {
 #[test]
 fn a_checkpoint_written_anew_that_fails_at_any_operation_leaves_the_one_before() {
     let kind = StorageErrorKind::OutOfSpace;
-    for operation in 1.. {
-        let (mut world, mut storage, _) = saved();
-        world.record(10);
-        storage = checkpointed(&mut world, storage);
-        let all = || Tag::ALL.map(|tag| values(&storage, tag));
-        let (before, mut next) = (all(), MemoryStorage::new());
-        next.fail(Some(Fault { operation, kind, sticky: false, done: false }));
-        let saver = resumed(storage.after_power_cut(0));
-        world.record(70);
-        let written = saver.anew(&mut next).and_then(|mut anew| {
-            assert!(anew.other_keys().eq(saver.other_keys()));
-            world.checkpoint(&mut anew)
-        });
-        assert_eq!(all(), before);
-        let last = next.operations();
-        next.fail(None);
-        let counts = if written.is_ok() { &next } else { &storage };
-        let (found, loaded) = found(counts).unwrap();
-        assert_eq!(answers(&world.recovered(&found, &loaded.meta)), world.truth());
-        if last < operation {
-            assert!(operation > 20 && written.is_ok(), "{operation} {written:?}");
-            break;
+    for (sticky, done) in [(false, false), (false, true), (true, false), (true, true)] {
+        for operation in 1.. {
+            let (mut world, mut storage, _) = saved();
+            world.record(10);
+            storage = checkpointed(&mut world, storage);
+            let saver = resumed(storage);
+            let all = || Tag::ALL.map(|tag| values(saver.storage(), tag));
+            let (before, mut next) = (all(), MemoryStorage::new());
+            next.fail(Some(Fault { operation, kind, sticky, done }));
+            world.record(70);
+            let written = saver.anew(&mut next, &[]).and_then(|mut anew| {
+                assert!(anew.other_keys().eq(saver.other_keys()));
+                world.checkpoint(&mut anew)
+            });
+            assert_eq!(all(), before);
+            let last = next.operations();
+            next.fail(None);
+            let next = next.after_power_cut(0);
+            let counts = if written.is_ok() { &next } else { saver.storage() };
+            let (found, loaded) = found(counts).unwrap();
+            assert_eq!(answers(&world.recovered(&found, &loaded.meta)), world.truth());
+            if last < operation {
+                assert!(operation > 20 && written.is_ok(), "{operation} {written:?}");
+                break;
+            }
+            assert!(written.is_err(), "operation {operation}");
         }
-        assert!(written.is_err(), "operation {operation}");
     }
+}
+
+#[test]
+fn what_is_to_go_is_not_taken_along() {
+    let (_, storage, done) = saved();
+    let saver = resumed(storage);
+    let keys: Vec<Key> = saver.other_keys().collect();
+    let (gone, kept) = keys.split_first().unwrap();
+    let mut anew = saver.anew(MemoryStorage::new(), &[*gone]).unwrap();
+    assert!(!kept.is_empty() && anew.other_keys().eq(kept.iter().copied()));
+    let (ledger, mut walk) = (&mut World::new().shards[0], anew.begin_walk().unwrap());
+    assert!(ledger.checkpoint(&mut walk, Lsn::NONE, &NUMBERS).is_some());
+    let meta = anew.meta();
+    assert_eq!((meta.checkpoint, meta.records), (done.number, kept.len() as u64));
 }
 
 #[test]
 fn a_storage_opened_again_is_known_by_its_meta_record() {
     let (_, storage, _) = saved();
     let saver = resumed(storage).reopened(Ok).unwrap();
-    let stale = SaveError::ReadBack { key: Key::Meta, found: ReadBack::Stale };
-    assert_eq!(saver.reopened(|_| Ok(MemoryStorage::new())).unwrap_err(), stale);
+    let missing = SaveError::ReadBack { key: Key::Meta, found: ReadBack::Missing };
+    assert_eq!(saver.reopened(|_| Ok(MemoryStorage::new())).unwrap_err(), missing);
+    let (mut world, other, _) = saved();
+    let other = checkpointed(&mut world, other);
+    let stale = resumed(saved().1).reopened(|_| Ok(other)).unwrap_err();
+    assert_eq!(stale, SaveError::ReadBack { key: Key::Meta, found: ReadBack::Stale });
 }
 
 #[test]
 #[should_panic(expected = "the walk was of all pairs")]
 fn a_checkpoint_written_anew_without_some_pairs_does_not_count() {
     let (_, storage, _) = saved();
-    let mut anew = resumed(storage).anew(MemoryStorage::new()).unwrap();
+    let mut anew = resumed(storage).anew(MemoryStorage::new(), &[]).unwrap();
     let _walked_by_nobody = anew.begin_walk().unwrap();
     let _never = anew.finish(2, vec![(0, 1_000), (1, 1_000)]);
 }
