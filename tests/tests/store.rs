@@ -1,14 +1,16 @@
 //! A store across its lives: closed, opened again, with other shards and on the other runtime.
 
 use ebbtide::{
-    Ack, Backend, Engine, EngineBuilder, EntityId, Event, ManualClock, OpenError, SignalReading,
-    SourceEvent, StoreError, Timestamp,
+    Ack, Backend, CheckpointError, Engine, EngineBuilder, EntityId, Event, ManualClock, OpenError,
+    SignalReading, SourceEvent, StoreError, Timestamp,
 };
 use ebbtide_tests::setting::{PATIENCE, schema, settings, with_shards};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 fn builder(directory: &Path) -> EngineBuilder {
     let clock = Arc::new(ManualClock::at(Timestamp::MAX));
@@ -123,6 +125,43 @@ fn a_checkpoint_written_anew_takes_the_place_of_the_one_before() {
         let same = |pair: &&[u64]| pair[0] == pair[1];
         assert_eq!(inodes.windows(2).filter(same).count(), 6, "{inodes:?}");
     }
+}
+
+#[test]
+fn a_store_that_is_closed_while_a_checkpoint_is_written_anew_is_closed_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("store");
+    for turn in 0..8 {
+        let engine = builder(&directory).shards(2).checkpoint_anew_bytes(0).open().unwrap();
+        let mut producer = engine.producer().unwrap();
+        for round in 0..3 {
+            let time = Timestamp::from_seconds(2_000_000 + 10 * turn + round);
+            for entity in (0..6_000).map(EntityId) {
+                let event = Event { entity, signal: ebbtide::SignalId(0), time, weight: 1.0 };
+                producer.offer_within(event, PATIENCE).unwrap();
+            }
+            producer.flush(Ack::Durable, PATIENCE).unwrap();
+            if round < 2 {
+                engine.checkpoint().unwrap();
+            }
+        }
+        drop(producer);
+        let asked = thread::scope(|scope| {
+            let asked = scope.spawn(|| engine.checkpoint());
+            thread::sleep(Duration::from_millis(12 * turn));
+            engine.close(PATIENCE).unwrap();
+            asked.join().unwrap()
+        });
+        match asked {
+            Ok(_) | Err(CheckpointError::Closing | CheckpointError::Down(_)) => {}
+            Err(other) => panic!("turn {turn}: {other}"),
+        }
+        assert_eq!(engine.metrics().checkpoints.unwrap().failure, None);
+        assert!(directory.join("SEAL").exists() && !directory.join("checkpoint.new").exists());
+    }
+    let engine = open(&directory, 1, Backend::Auto);
+    let found = engine.reader().unwrap().read(EntityId(7), ebbtide::SignalId(0), Timestamp::MAX);
+    assert_eq!(found.unwrap().unwrap().all_time, 24);
 }
 
 #[test]

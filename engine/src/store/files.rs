@@ -7,7 +7,7 @@
 //! Source: Pillai et al., OSDI 2014, for the order of the steps.
 
 use super::StoreError;
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, StatxFlags, renameat_with, statvfs, statx};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -222,8 +222,12 @@ pub(crate) fn exchange(one: &Path, other: &Path) -> Result<(), StoreError> {
 /// nothing, and none exchanges what is mounted.
 pub(crate) fn try_exchange(files: &StoreFiles) -> Result<(), StoreError> {
     let (next, path) = (files.next_checkpoint(), files.checkpoint());
-    let device = |path: &Path| Ok(fs::metadata(path).map_err(failed("looking at", path))?.dev());
-    if device(files.root())? != device(&path)? {
+    let mount = |path: &Path| {
+        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
+        let found = found.map_err(|errno| failed("looking at", path)(errno.into()))?;
+        Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_mnt_id))
+    };
+    if mount(files.root())? != mount(&path)? {
         return Err(failed("exchanging", &path)(io::ErrorKind::CrossesDevices.into()));
     }
     let [one, other] = ["one", "other"].map(|name| next.join(name));
@@ -231,6 +235,12 @@ pub(crate) fn try_exchange(files: &StoreFiles) -> Result<(), StoreError> {
     make_directory(&other)?;
     exchange(&one, &other)?;
     remove_directory(&next)
+}
+
+/// Bytes that may be written where a path lies.
+pub(crate) fn free_bytes(path: &Path) -> Result<u64, StoreError> {
+    let found = statvfs(path).map_err(|errno| failed("looking at", path)(errno.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Opens the file that is locked; it is made if there is none.

@@ -290,7 +290,8 @@ impl Keeper {
 
     /// Writes a part. Says whether it was the last one of the checkpoint.
     fn save(&mut self, shard: usize, part: SavePart) -> Result<bool, SaveError> {
-        if self.failed.is_some() {
+        // What comes of a checkpoint that was given up is no part of any.
+        if self.failed.is_some() || self.running.is_none() {
             return Ok(false);
         }
         let saver = self.charge.savers.saver()?;
@@ -387,7 +388,45 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FjallStorage;
     use super::*;
+    use ebbtide_shard::checkpoint::{Chunk, Opening, Round, Saver};
+
+    /// A keeper of a new store's checkpoints, and the folder it lies in.
+    fn keeper() -> (tempfile::TempDir, Keeper) {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StoreFiles::new(folder.path());
+        let storage = FjallStorage::open(&files.checkpoint()).unwrap();
+        let opening = Opening {
+            number: 1,
+            schema_toml: String::new(),
+            signal_names: Vec::new(),
+            covered: Vec::new(),
+        };
+        let saver = Saver::create(storage, [1; 16], opening).unwrap();
+        let charge = Charge {
+            savers: Savers::new(files.clone(), saver),
+            ports: vec![Arc::new(ShardPort::new(0))],
+            placement: Placement::over(1).unwrap(),
+            pace: Pace { every: Duration::MAX, log_bytes: u64::MAX, anew_bytes: 0 },
+            leaving: Vec::new(),
+            lock: Arc::new(StoreLock::take(&files).unwrap()),
+            files,
+        };
+        (folder, Keeper::new(charge, std::sync::mpsc::channel().0, Arc::default()))
+    }
+
+    #[test]
+    fn what_comes_of_a_checkpoint_that_was_given_up_is_left_out() {
+        let (_folder, mut keeper) = keeper();
+        keeper.begin();
+        keeper.give_up(&CheckpointError::Closing);
+        let later = Round::new(99).unwrap();
+        keeper.part(0, SavePart::Pairs(Chunk::new(Lsn::NONE, later)));
+        keeper.part(0, SavePart::Done { covered: Lsn::new(7), oldest_generation: 0 });
+        assert_eq!(keeper.failed, None);
+        assert_eq!(keeper.charge.savers.saver().unwrap().meta().checkpoint, 0);
+    }
 
     #[test]
     fn a_shard_that_did_not_know_a_source_yet_had_nothing_of_it() {

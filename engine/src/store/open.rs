@@ -121,9 +121,9 @@ pub(crate) fn prepare(
         Some(manifest) => (manifest, false),
         None => (create(&files, schema)?, true),
     };
-    // What a crash left of a checkpoint that was to take the other's place, or has.
-    files::remove_directory(&files.next_checkpoint())?;
     let (storage, meta) = open_storage(&files, &manifest)?;
+    // What a crash left of a checkpoint that was to take this one's place, or the one before.
+    files::remove_directory(&files.next_checkpoint())?;
     let (storage, meta) = fit(&files, &manifest, (storage, meta), schema, retune)?;
     let (numbers, names) = numbers(&files, &meta, schema)?;
     let schema = Arc::clone(schema);

@@ -7,8 +7,8 @@
 //!
 //! Promises: until the exchange the store has its old checkpoint, as it was, and from then on the
 //! new one; the logs are told of it afterwards only. Where none can be begun, or the file system
-//! exchanges no directories, checkpoints are written beside what is old. One that fails leaves
-//! nothing behind.
+//! exchanges no directories, checkpoints are written beside what is old. One that fails gives back
+//! the space it took.
 //! Why: what was removed from a database stays in its files; a directory of its own is the way to
 //! be rid of it.
 //! Fails by: [`SaveError`]; nothing more is written then.
@@ -21,6 +21,9 @@ use ebbtide_shard::checkpoint::{
     CheckpointDone, Key, SaveError, Saver, StorageAction, StorageError, StorageErrorKind,
 };
 use std::path::Path;
+
+/// Bytes that are to stay free while a checkpoint is written anew.
+const ROOM_BYTES: u64 = 16 << 20;
 
 /// The writers of a store's checkpoints.
 pub(crate) struct Savers {
@@ -50,11 +53,18 @@ impl Savers {
     pub(super) fn begin_walk(&mut self, to_go: &[Key]) -> Result<Walk, SaveError> {
         if let Some(current) = self.current.as_ref().filter(|saver| saver.wants_anew()) {
             let next = begin_anew(&self.files, current, to_go);
-            self.refused = next.as_ref().err().map(ToString::to_string);
-            self.next = next.ok();
-            if self.next.is_none() {
+            if next.is_err() {
                 self.clear_away();
             }
+            let place = self.files.next_checkpoint().display().to_string();
+            (self.next, self.refused) = match next {
+                Ok(next) => (Some(next), None),
+                Err(SaveError::Storage(error)) if error.place == place => {
+                    (None, Some(error.to_string()))
+                }
+                // What counts is damaged.
+                Err(error) => return Err(error),
+            };
         }
         self.saver()?.begin_walk()
     }
@@ -83,20 +93,25 @@ impl Savers {
     fn replace(&mut self, next: Saver<FjallStorage>) -> Result<Saver<FjallStorage>, SaveError> {
         let (next_path, path) = (self.files.next_checkpoint(), self.files.checkpoint());
         let exchange = || files::exchange(&next_path, &path).map_err(|error| failed(&path, &error));
-        let mut is_exchanged = false;
+        let (mut is_tried, mut is_done) = (false, false);
         let replaced = next.reopened(|storage| {
             storage.close()?;
             // No thread of the database may write where another one lies.
             self.current.take().into_iter().for_each(|saver| saver.into_storage().abandon());
+            is_tried = true;
             exchange()?;
-            is_exchanged = true;
+            is_done = true;
             Ok(FjallStorage::open(&path)?)
         });
-        if replaced.is_err() && is_exchanged {
-            // The logs have not been told yet.
-            exchange()?;
+        if replaced.is_err() {
+            // The logs have not been told yet. Where it is not sure which of the two is which, the
+            // next opening removes what it does not open.
+            let is_sure = if is_done { exchange().is_ok() } else { !is_tried };
+            if is_sure {
+                self.clear_away();
+            }
         }
-        replaced.inspect_err(|_| self.clear_away())
+        replaced
     }
 
     /// Gives up a checkpoint that is being written anew. The one before counts.
@@ -142,7 +157,15 @@ fn begin_anew(
 ) -> Result<Saver<FjallStorage>, SaveError> {
     let path = files.next_checkpoint();
     let prepared = files::remove_directory(&path).and_then(|()| files::try_exchange(files));
-    prepared.map_err(|error| failed(&path, &error))?;
+    let prepared = prepared.and_then(|()| files::free_bytes(files.root()));
+    let free = prepared.map_err(|error| failed(&path, &error))?;
+    // Tables are somewhat longer than what they hold, and the logs go on.
+    let needed = current.latest_bytes() / 8 * 9 + ROOM_BYTES;
+    if free < needed {
+        let (action, kind) = (StorageAction::Replace, StorageErrorKind::OutOfSpace);
+        let cause = format!("{free} bytes are free, and it may take {needed}");
+        return Err(StorageError { action, place: path.display().to_string(), kind, cause }.into());
+    }
     current.anew(FjallStorage::open(&path)?, to_go)
 }
 

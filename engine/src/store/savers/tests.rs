@@ -115,6 +115,21 @@ fn one_that_cannot_be_begun_anew_is_written_beside_what_is_old() {
 }
 
 #[test]
+fn one_that_does_not_open_in_the_others_place_gives_it_back() {
+    let mut kept = Kept::new();
+    kept.write();
+    let damage = kept.folder.path().join("checkpoint.new/keyspaces/77");
+    fs::create_dir(&damage).unwrap();
+    fs::write(damage.join("current"), "no version").unwrap();
+    let error = kept.finish().unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+    assert!(!kept.is_anew_there());
+    kept.savers.close().unwrap();
+    let storage = FjallStorage::open(&kept.folder.path().join("checkpoint")).unwrap();
+    assert_eq!(read_meta(&storage).unwrap().covered, [(0, 200)]);
+}
+
+#[test]
 fn one_that_cannot_take_the_others_place_does_not_count() {
     let mut kept = Kept::new();
     kept.write();
@@ -123,7 +138,7 @@ fn one_that_cannot_take_the_others_place_does_not_count() {
     let error = kept.finish().unwrap_err();
     let SaveError::Storage(StorageError { action, .. }) = &error else { panic!("{error}") };
     assert_eq!(*action, StorageAction::Replace);
-    assert!(!kept.is_anew_there());
+    assert!(kept.is_anew_there(), "which of them counts is for the next opening to see");
     assert!(kept.savers.saver().is_err() && kept.savers.storage().is_err());
     kept.savers.close().unwrap();
     let storage = FjallStorage::open(&moved).unwrap();

@@ -51,12 +51,7 @@ impl<S: StorageEngine> Saver<S> {
     /// still takes room counts as old.
     #[must_use]
     pub fn wants_anew(&self) -> bool {
-        let needed = self.pages.iter().filter(|&(&key, _)| self.rounds.need(round_of(key)));
-        let (mut stored, mut page_bytes) = (0, 0);
-        for (_, page) in needed {
-            stored += u64::from(page.pairs);
-            page_bytes += u64::from(page.bytes);
-        }
+        let (stored, page_bytes) = self.needed_pages();
         let taken_bytes = self.storage.stored_bytes().max(page_bytes);
         // Pairs that would take as many bytes.
         let taken = u128::from(taken_bytes) * u128::from(stored) / u128::from(page_bytes.max(1));
@@ -65,6 +60,22 @@ impl<S: StorageEngine> Saver<S> {
         stored > 0
             && taken_bytes >= self.stored_bytes_few
             && (would_be_mostly_old || self.has_mostly_empty_pages() || self.has_single_pairs())
+    }
+
+    /// Bytes that the latest records take, more or less: as many as are written anew.
+    #[must_use]
+    pub fn latest_bytes(&self) -> u64 {
+        let (stored, page_bytes) = self.needed_pages();
+        let latest = u128::from(page_bytes) * u128::from(self.rounds.pairs());
+        u64::try_from(latest / u128::from(stored.max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// Pairs and bytes of all pages that pairs need; a pair counts for every one it is in.
+    fn needed_pages(&self) -> (u64, u64) {
+        let needed = self.pages.iter().filter(|&(&key, _)| self.rounds.need(round_of(key)));
+        needed.fold((0, 0), |(pairs, bytes), (_, page)| {
+            (pairs + u64::from(page.pairs), bytes + u64::from(page.bytes))
+        })
     }
 
     /// The saver of another storage, which is empty, for the next checkpoint of the same store: it
