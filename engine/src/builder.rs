@@ -303,7 +303,7 @@ impl EngineBuilder {
         let job = Job { name, core, idle: self.idle, work };
         let thread = runtime::launch(engine.choice.backend, job)
             .map_err(|why| OpenError::Launch { shard, why })?;
-        engine.shards.add(port, thread);
+        engine.shards.add(port, core, thread);
         Ok(())
     }
 

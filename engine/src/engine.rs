@@ -1,6 +1,6 @@
 //! The engine: opens, hands out producers and readers, closes. It owns nothing hot.
 
-use crate::runtime::BackendChoice;
+use crate::runtime::{Affinity, BackendChoice};
 use crate::shards::Shards;
 use crate::sources::Sources;
 use crate::store::OpenStore;
@@ -190,13 +190,16 @@ impl Engine {
         Admission::new(schema, clock, self.future_skew_max, Arc::clone(&self.rejected))
     }
 
-    /// A handle for one reading thread.
+    /// A handle for one reading thread. Open it on that thread: if it may run on another core than
+    /// a shard it looks for the shard's answer for up to 50 us before it sleeps.
     ///
     /// # Errors
     ///
     /// If a shard is down.
     pub fn reader(&self) -> Result<Reader, ShardDown> {
-        self.async_reader().map(Reader::new)
+        let cores = Affinity::of_caller();
+        let runs_beside = |shard| cores.has_another_than(self.shards.core(shard));
+        self.async_reader().map(|reader| Reader::new(reader, runs_beside))
     }
 
     /// A handle for one reading task of any executor.

@@ -8,15 +8,11 @@ use ebbtide_shard::{
     EntityId, Feature, Plan, Ranked, Schema, SignalId, SignalReading, SignalTypeDef, Timestamp,
     TopEntry,
 };
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// How often a thread looks for a reply before it sleeps: some 50 us, in which a shard that is
 /// awake has answered, even for hundreds of entities, and no more than it takes to wake a sleeper.
 const LOOKS_BEFORE_SLEEP: u32 = 4_000;
-
-/// Whether a shard can answer while a thread looks for the answer.
-static MANY_CORES: LazyLock<bool> =
-    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1));
 
 /// Asks from one task of any executor. The futures may be dropped at any time; the next question
 /// then waits for the reply nobody took.
@@ -49,9 +45,10 @@ impl AsyncReader {
         Self { requests, schema, clock }
     }
 
-    /// The same, for a thread that blocks in its calls.
-    fn for_a_thread(self) -> Self {
-        let looks_max = if *MANY_CORES { LOOKS_BEFORE_SLEEP } else { 0 };
+    /// The same, for a thread that blocks in its calls. It looks for the answer of a shard where
+    /// that can be given meanwhile.
+    fn for_a_thread(self, runs_beside: impl Fn(usize) -> bool) -> Self {
+        let looks_max = |shard| if runs_beside(shard) { LOOKS_BEFORE_SLEEP } else { 0 };
         Self { requests: self.requests.looking(looks_max), ..self }
     }
 
@@ -204,8 +201,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(inner: AsyncReader) -> Self {
-        Self { inner: inner.for_a_thread() }
+    pub(crate) fn new(inner: AsyncReader, runs_beside: impl Fn(usize) -> bool) -> Self {
+        Self { inner: inner.for_a_thread(runs_beside) }
     }
 
     /// The present, by the engine's clock.

@@ -13,15 +13,23 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct Shards {
     ports: Vec<Arc<ShardPort>>,
+    /// The core of each.
+    cores: Vec<usize>,
     /// Those not joined yet, with the numbers of their shards. Whoever stops them holds the lock.
     threads: Mutex<Vec<(usize, ShardThread)>>,
 }
 
 impl Shards {
-    pub(crate) fn add(&mut self, port: Arc<ShardPort>, thread: ShardThread) {
+    pub(crate) fn add(&mut self, port: Arc<ShardPort>, core: usize, thread: ShardThread) {
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
         threads.push((port.shard(), thread));
         self.ports.push(port);
+        self.cores.push(core);
+    }
+
+    /// The core that a shard runs on.
+    pub(crate) fn core(&self, shard: usize) -> usize {
+        self.cores[shard]
     }
 
     /// Waits until every shard runs, and gives what holds for all of them; otherwise says which

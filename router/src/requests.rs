@@ -27,13 +27,13 @@ pub struct RequestRouter {
     hashes: Vec<EntityHash>,
     /// The best of each shard in the last ranking.
     ranked: Vec<Ranked>,
-    /// How often to look for a reply before sleeping.
-    looks_max: u32,
 }
 
 #[derive(Debug)]
 struct Lane {
     sender: RequestSender,
+    /// How often to look for a reply before sleeping.
+    looks_max: u32,
     /// Which rows of the caller's matrix this shard fills.
     positions: Vec<usize>,
     /// The buffers of the last matrix, for the next.
@@ -64,17 +64,20 @@ impl RequestRouter {
             let (sender, inbox) = request_lane(Arc::clone(port), Arc::clone(&bell));
             port.post(Mail::Requests(inbox))?;
             let (positions, spare, top) = (Vec::new(), Rows::default(), Vec::new());
-            lanes.push(Lane { sender, positions, spare, top });
+            lanes.push(Lane { sender, looks_max: 0, positions, spare, top });
         }
         let (lanes, hashes, ranked) = (lanes.into(), Vec::new(), Vec::new());
-        Ok(Self { placement, key, lanes, bell, hashes, ranked, looks_max: 0 })
+        Ok(Self { placement, key, lanes, bell, hashes, ranked })
     }
 
-    /// The same, for a thread of its own: it looks for a reply that often before it sleeps, since a
-    /// shard that is awake answers sooner than a sleeper is woken.
+    /// The same, for a thread of its own: it looks for the reply of a shard as often as this says
+    /// before it sleeps, since a shard that is awake answers sooner than a sleeper is woken.
     #[must_use]
-    pub fn looking(self, looks_max: u32) -> Self {
-        Self { looks_max, ..self }
+    pub fn looking(mut self, looks_max: impl Fn(usize) -> u32) -> Self {
+        for (shard, lane) in self.lanes.iter_mut().enumerate() {
+            lane.looks_max = looks_max(shard);
+        }
+        self
     }
 
     /// Everything about one pair as of `now`.
@@ -290,8 +293,8 @@ impl RequestRouter {
     }
 
     fn poll_settled(&mut self, shard: usize, cx: &Context<'_>) -> Poll<()> {
-        let sender = &self.lanes[shard].sender;
-        for _ in 0..self.looks_max {
+        let Lane { sender, looks_max, .. } = &self.lanes[shard];
+        for _ in 0..*looks_max {
             if sender.is_settled() {
                 return Poll::Ready(());
             }

@@ -1,7 +1,9 @@
-//! The cores of a shard's helpers: those of the thread that opened the engine.
+//! The cores that threads may use: helpers of a shard those of the thread that opened the engine,
+//! readers those they were opened on.
 //!
 //! A thread inherits the cores of the one that starts it, and a shard has one core. Helpers that
-//! write for it would wait there until it sleeps, and it for them.
+//! write for it would wait there until it sleeps, and it for them. So would a reader that looks for
+//! its answer there.
 //!
 //! Promises: the shard's own core is as before. Fails by: nothing; where the system does not let
 //! it, helpers stay where they are.
@@ -10,12 +12,18 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that a thread may use.
 #[derive(Clone, Debug)]
-pub(super) struct Affinity(Option<CpuSet>);
+pub(crate) struct Affinity(Option<CpuSet>);
 
 impl Affinity {
     /// Of this thread.
-    pub(super) fn of_caller() -> Self {
+    pub(crate) fn of_caller() -> Self {
         Self(sched_getaffinity(None).ok())
+    }
+
+    /// Whether there is another core than this, as far as is known.
+    pub(crate) fn has_another_than(&self, core: usize) -> bool {
+        let is_other = |cores: &CpuSet| cores.count() > u32::from(cores.is_set(core));
+        self.0.as_ref().is_some_and(is_other)
     }
 
     /// Does `work`, which starts threads, on these cores.
@@ -37,6 +45,20 @@ impl Affinity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_core_of_ones_own_is_another_than_that_of_a_shard() {
+        let only = |core: usize| {
+            let mut cores = CpuSet::new();
+            cores.set(core);
+            cores
+        };
+        let mut both = only(3);
+        both.set(4);
+        let has_another_than_3 = |cores| Affinity(cores).has_another_than(3);
+        assert!(!has_another_than_3(Some(only(3))) && !has_another_than_3(None));
+        assert!(has_another_than_3(Some(only(4))) && has_another_than_3(Some(both)));
+    }
 
     /// They shared the core of their shard.
     #[test]

@@ -11,6 +11,7 @@ mod shard_loop;
 mod threads;
 mod uring;
 
+pub(crate) use affinity::Affinity;
 pub(crate) use shard_loop::message as panic_message;
 
 use crate::store::StoreLock;
