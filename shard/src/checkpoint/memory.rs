@@ -35,6 +35,7 @@ struct Inner {
     pending: Vec<Batch>,
     operations: u64,
     fault: Option<Fault>,
+    stored_bytes: u64,
 }
 
 /// Records kept in memory.
@@ -53,6 +54,11 @@ impl MemoryStorage {
     /// Fails as `fault` says, in place of any fault set before.
     pub fn fail(&mut self, fault: Option<Fault>) {
         self.lock().fault = fault;
+    }
+
+    /// Says from now on that records of pairs take so many bytes; at first it does not know.
+    pub fn say_stored(&mut self, bytes: u64) {
+        self.lock().stored_bytes = bytes;
     }
 
     /// Operations so far.
@@ -159,6 +165,10 @@ impl StorageEngine for MemoryStorage {
             inner.pending.clear();
         }
         result
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.lock().stored_bytes
     }
 }
 

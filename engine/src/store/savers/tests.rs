@@ -64,6 +64,11 @@ impl Kept {
     }
 }
 
+/// Up to where the checkpoint in a directory covers the log.
+fn covered_in(directory: &Path) -> Vec<(u32, u64)> {
+    read_meta(&FjallStorage::open(directory).unwrap()).unwrap().covered
+}
+
 #[test]
 fn one_that_is_written_anew_counts_when_it_is_finished() {
     let mut kept = Kept::new();
@@ -74,8 +79,7 @@ fn one_that_is_written_anew_counts_when_it_is_finished() {
     assert_eq!((kept.covered(), kept.savers.replaced()), (vec![(0, 300)], 1));
     assert!(!kept.is_anew_there());
     kept.savers.close().unwrap();
-    let storage = FjallStorage::open(&kept.folder.path().join("checkpoint")).unwrap();
-    assert_eq!(read_meta(&storage).unwrap().covered, [(0, 300)]);
+    assert_eq!(covered_in(&kept.folder.path().join("checkpoint")), [(0, 300)]);
 }
 
 #[test]
@@ -92,8 +96,7 @@ fn one_that_is_given_up_leaves_the_one_before_and_nothing_else() {
             drop(kept.savers);
         }
         assert!(!kept.folder.path().join("checkpoint.new").exists());
-        let storage = FjallStorage::open(&kept.folder.path().join("checkpoint")).unwrap();
-        assert_eq!(read_meta(&storage).unwrap().covered, [(0, 200)]);
+        assert_eq!(covered_in(&kept.folder.path().join("checkpoint")), [(0, 200)]);
     }
 }
 
@@ -125,8 +128,7 @@ fn one_that_does_not_open_in_the_others_place_gives_it_back() {
     assert!(error.to_string().contains("damaged"), "{error}");
     assert!(!kept.is_anew_there());
     kept.savers.close().unwrap();
-    let storage = FjallStorage::open(&kept.folder.path().join("checkpoint")).unwrap();
-    assert_eq!(read_meta(&storage).unwrap().covered, [(0, 200)]);
+    assert_eq!(covered_in(&kept.folder.path().join("checkpoint")), [(0, 200)]);
 }
 
 #[test]
@@ -141,6 +143,5 @@ fn one_that_cannot_take_the_others_place_does_not_count() {
     assert!(kept.is_anew_there(), "which of them counts is for the next opening to see");
     assert!(kept.savers.saver().is_err() && kept.savers.storage().is_err());
     kept.savers.close().unwrap();
-    let storage = FjallStorage::open(&moved).unwrap();
-    assert_eq!(read_meta(&storage).unwrap().covered, [(0, 200)]);
+    assert_eq!(covered_in(&moved), [(0, 200)]);
 }

@@ -100,47 +100,14 @@ fn a_storage_that_keeps_what_was_removed_is_left_once_it_takes_twice_what_it_hol
     let pages = values(kept.storage(), Tag::Sig);
     let page_bytes: usize = pages.iter().map(|(_, value)| value.len()).sum();
     let wants_anew = |stored_bytes: usize, few: u64| {
-        let storage = kept.storage().after_power_cut(0);
-        let saver = resumed(Hoarder { storage, stored_bytes: stored_bytes as u64 });
-        saver.with_stored_bytes_few(few).wants_anew()
+        let mut storage = kept.storage().after_power_cut(0);
+        storage.say_stored(stored_bytes as u64);
+        resumed(storage).with_stored_bytes_few(few).wants_anew()
     };
     assert_eq!(kept.saver.as_ref().unwrap().latest_bytes(), page_bytes as u64);
     assert!(!wants_anew(2 * page_bytes - page_bytes / 100, 0));
     assert!(wants_anew(2 * page_bytes, 0));
     assert!(!wants_anew(2 * page_bytes, 2 * page_bytes as u64 + 1), "not worth it");
-}
-
-/// A storage that says how much it takes.
-struct Hoarder {
-    storage: MemoryStorage,
-    stored_bytes: u64,
-}
-
-impl StorageEngine for Hoarder {
-    fn get(&self, key: Key) -> Result<Option<Vec<u8>>, StorageError> {
-        self.storage.get(key)
-    }
-
-    fn scan(
-        &self,
-        tag: Tag,
-        ids: RangeInclusive<u64>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StorageError> {
-        self.storage.scan(tag, ids, visit)
-    }
-
-    fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
-        self.storage.batch(batch)
-    }
-
-    fn flush(&mut self) -> Result<(), StorageError> {
-        self.storage.flush()
-    }
-
-    fn stored_bytes(&self) -> u64 {
-        self.stored_bytes
-    }
 }
 
 /// Until the new storage is finished the old one is as it was, and what was written to it before is
