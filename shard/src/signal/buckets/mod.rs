@@ -384,12 +384,42 @@ impl BucketStore {
         heads: Heads,
         (ring, head, bucket): (Ring, u32, u32),
     ) -> bool {
-        let counts = self.written_out(*at, heads);
-        self.put(at, heads, &counts);
-        let added = on_block!(self, *at, get_mut, |block| block.add(ring, head, bucket),
-            none: Added::Saturated);
+        let add = |store: &mut Self, at: BucketRef| {
+            on_block!(store, at, get_mut, |block| block.add(ring, head, bucket),
+                none: Added::Saturated)
+        };
+        // The other ring's bucket may have made room for this one too.
+        let mut added = add(self, *at);
+        if added == Added::NeedsRoom {
+            if !self.widen(at) {
+                let counts = self.written_out(*at, heads);
+                self.put(at, heads, &counts);
+            }
+            added = add(self, *at);
+        }
         assert!(added != Added::NeedsRoom, "a class was chosen with room for one event more");
         added == Added::Counted
+    }
+
+    /// Moves a pair with more buckets than its block has room for to the next class, as most pairs
+    /// that move do; says `false` if it takes another one.
+    fn widen(&mut self, at: &mut BucketRef) -> bool {
+        let index = at.index();
+        let wider = match at.class() {
+            Some(Class::Packed32) => {
+                let block = self.packed32.get(index).widened();
+                block.map(|block| BucketRef::new(Class::Packed96, self.packed96.insert(block)))
+            }
+            Some(Class::Packed96) => {
+                let block = self.packed96.get(index).widened();
+                block.map(|block| BucketRef::new(Class::Packed160, self.packed160.insert(block)))
+            }
+            _ => None,
+        };
+        let Some(wider) = wider else { return false };
+        self.release(at);
+        *at = wider;
+        true
     }
 
     fn release(&mut self, at: &mut BucketRef) {

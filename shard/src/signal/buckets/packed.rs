@@ -45,6 +45,17 @@ impl<const ROOM: usize> Packed<ROOM> {
         Self { minutes: 1, hours, counts }
     };
 
+    /// The same buckets with room for more of them, unless one is full.
+    pub(super) fn widened<const WIDER: usize>(&self) -> Option<Packed<WIDER>> {
+        let used = |ring: Ring| self.used(ring, ring.count());
+        let (minutes, hours) = (used(Ring::Minutes), used(Ring::Hours));
+        let mut counts = [0; WIDER];
+        counts[..minutes].copy_from_slice(&self.counts[..minutes]);
+        counts[WIDER - hours..].copy_from_slice(&self.counts[ROOM - hours..]);
+        let wider = Packed { minutes: self.minutes, hours: self.hours, counts };
+        (!counts.contains(&u8::MAX)).then_some(wider)
+    }
+
     /// Non-empty buckets among the `newest` of a ring.
     #[inline(always)]
     fn used(&self, ring: Ring, newest: usize) -> usize {

@@ -132,6 +132,33 @@ fn a_pair_walks_up_the_classes_and_starts_over_after_silence() {
 }
 
 #[test]
+fn a_block_without_room_moves_to_the_next_class_unless_one_of_its_buckets_is_full() {
+    let minute = |minute: u64| Timestamp(100 * HOUR_NS + minute * MINUTE_NS);
+    for (most, class) in [(253, Class::Packed96), (254, Class::Dense16)] {
+        let mut pair = Pair::new();
+        (0..most).for_each(|_| pair.record(minute(59)));
+        (60..75).for_each(|at| pair.record(minute(at)));
+        (80..94).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
+        assert_eq!(pair.at.class(), Some(Class::Packed32), "16 minutes, 16 hours");
+        pair.record(minute(30));
+        assert_eq!(pair.at.class(), Some(class));
+        pair.assert_windows(pair.head);
+    }
+}
+
+#[test]
+fn a_block_without_room_in_both_rings_moves_once() {
+    let minute = |minute: u64| Timestamp(100 * HOUR_NS + minute * MINUTE_NS);
+    let mut pair = Pair::new();
+    (105..120).for_each(|at| pair.record(minute(at)));
+    (80..96).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
+    assert_eq!(pair.at.class(), Some(Class::Packed32), "15 minutes, 17 hours");
+    pair.record(minute(120));
+    assert_eq!(pair.at.class(), Some(Class::Packed96));
+    pair.assert_windows(pair.head);
+}
+
+#[test]
 fn a_full_bucket_stays_full_and_says_so() {
     let mut counts = [0; BUCKETS];
     counts[0] = u32::MAX - 1;
