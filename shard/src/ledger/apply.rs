@@ -30,6 +30,9 @@ use crate::{RoutedEvent, SignalId};
 /// much as a core looks ahead.
 const GROUP: usize = 16;
 
+/// Fewer events go into the ledger one by one.
+const GROUPED_MIN: usize = 4;
+
 /// Events of a group.
 type Group = [RoutedEvent; GROUP];
 
@@ -96,34 +99,44 @@ impl SignalLedger {
 
     #[inline(always)]
     fn apply_all(&mut self, events: &[RoutedEvent]) {
-        let (groups, rest) = events.as_chunks();
         // A turn of a few events does not pay for what groups need.
-        if !groups.is_empty() {
-            self.apply_groups(groups);
+        if events.len() < GROUPED_MIN {
+            for event in events {
+                self.apply_one(event);
+            }
+            return;
         }
-        for event in rest {
-            self.apply_one(event);
-        }
+        let (groups, rest) = events.as_chunks();
+        // Filled up with what is in a cache by then.
+        let mut last = [events[events.len() - 1]; GROUP];
+        last[..rest.len()].copy_from_slice(rest);
+        self.apply_groups(groups, (&last, rest.len()));
     }
 
+    /// Takes in whole groups, and behind them so many events of one that is not.
     #[inline(always)]
-    fn apply_groups(&mut self, groups: &[Group]) {
+    fn apply_groups(&mut self, groups: &[Group], (last, rest): (&Group, usize)) {
+        let count = groups.len() + usize::from(rest > 0);
         let mut growths = [Growths::NONE; HALF_LIVES_MAX];
         let mut aheads = [Ahead::NOTHING; 4];
         let [mut here, mut found, mut asked, mut begun] = aheads.each_mut();
         let mut places = [BucketRef::NONE; GROUP];
-        for step in 0..groups.len() + 3 {
-            let behind = |steps| groups.get(step.wrapping_sub(steps));
+        for step in 0..count + 3 {
+            let behind = |steps| {
+                let group = step.wrapping_sub(steps);
+                groups.get(group).or((group == groups.len() && rest > 0).then_some(last))
+            };
             (here, found, asked, begun) = (found, asked, begun, here);
             self.begin(behind(0), begun, &mut growths);
             self.ask(behind(1), asked);
             self.seek(behind(2), found, &mut places);
             // Nothing is to come behind the last group.
-            if step < groups.len() + 2 {
+            if step < count + 2 {
                 self.fetch_all(begun, asked, found, &places);
             }
             let Some(group) = behind(3) else { continue };
-            for (at, event) in (0..GROUP).zip(group) {
+            let events = if step - 3 < groups.len() { GROUP } else { rest };
+            for (at, event) in (0..events).zip(group) {
                 self.apply(event, here.hints[at], Some((here, at)));
             }
         }
