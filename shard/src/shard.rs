@@ -64,6 +64,8 @@ pub struct Shard<W> {
     first_lane: usize,
     /// Whether the log let the last turn take nothing of the events that waited.
     blocked: bool,
+    /// Whether the last turn took as many events as a turn may.
+    behind: bool,
     requests: Vec<RequestInbox>,
     /// Mail taken and not yet opened. Kept here, so that a panic on the way does not throw it away
     /// before the shard is known to have failed.
@@ -92,6 +94,7 @@ impl<W: WalWriter> Shard<W> {
             events: Vec::new(),
             first_lane: 0,
             blocked: false,
+            behind: false,
             requests: Vec::new(),
             mail: VecDeque::new(),
             saving: None,
@@ -237,6 +240,12 @@ impl<W: WalWriter> Shard<W> {
             || self.requests.iter().any(|lane| lane.has_request() || lane.is_finished())
     }
 
+    /// Whether the last turn took as many events as a turn may, so that more wait, most likely.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
     /// Notes that the shard goes to sleep.
     pub fn count_park(&self) {
         self.port.counters().parks.add(1);
@@ -307,7 +316,7 @@ impl<W: WalWriter> Shard<W> {
 
     fn take_events(&mut self) -> Result<Took, TurnError> {
         let mut took = Took::default();
-        self.blocked = false;
+        (self.blocked, self.behind) = (false, false);
         let waiting: usize = self.events.iter().map(|lane| lane.inbox.waiting()).sum();
         if waiting == 0 {
             return Ok(took);
@@ -323,6 +332,7 @@ impl<W: WalWriter> Shard<W> {
                 break;
             }
         }
+        self.behind = took.slots == BATCH_EVENTS_MAX;
         self.port.set_memory_full(self.intake.memory_bytes() > self.memory_bytes_max);
         Ok(took)
     }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 /// What a runtime lends to the loop.
 pub(super) trait Pace {
-    /// Lets other work of this thread go on, if it has any.
-    fn breathe(&self) -> impl Future<Output = ()>;
+    /// Lets other work of this thread go on, if it has any; less often while the shard is `behind`
+    /// what it is offered.
+    fn breathe(&self, behind: bool) -> impl Future<Output = ()>;
     /// Returns after so long.
     fn sleep(&self, length: Duration) -> impl Future<Output = ()>;
 }
@@ -55,7 +56,7 @@ async fn live<W: WalWriter>(
         match shard.turn().map_err(|error| error.to_string())? {
             Turn::Busy => {
                 idle_turns = 0;
-                pace.breathe().await;
+                pace.breathe(shard.is_behind()).await;
             }
             Turn::Idle if idle == Idle::Spin || idle_turns < IDLE_TURNS_BEFORE_PARK => {
                 idle_turns += 1;
@@ -63,7 +64,7 @@ async fn live<W: WalWriter>(
                 if idle == Idle::Spin && idle_turns == IDLE_TURNS_BEFORE_PARK {
                     idle_turns = 0;
                     log.look_around(shard.wal_mut());
-                    pace.breathe().await;
+                    pace.breathe(false).await;
                 }
             }
             Turn::Idle | Turn::Blocked => {

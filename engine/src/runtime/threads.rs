@@ -19,7 +19,7 @@ use std::time::Duration;
 struct ThreadPace(Alarm);
 
 impl Pace for ThreadPace {
-    fn breathe(&self) -> impl Future<Output = ()> {
+    fn breathe(&self, _behind: bool) -> impl Future<Output = ()> {
         done(())
     }
 

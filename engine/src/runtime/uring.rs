@@ -14,9 +14,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// How often a busy shard lets its log's tasks go on.
-const BREATH_EVERY: Duration = Duration::from_micros(50);
+const WITH_LOG: BreathEvery =
+    BreathEvery { keeping_up: Duration::from_micros(50), behind: Duration::from_micros(200) };
 /// A shard without a log has nothing beside it on its executor.
-const BREATH_EVERY_ALONE: Duration = Duration::from_millis(100);
+const ALONE: BreathEvery =
+    BreathEvery { keeping_up: Duration::from_millis(100), behind: Duration::from_millis(100) };
 /// The shortest sleep that is one: the executor looks at its I/O and comes straight back.
 const BREATH: Duration = Duration::from_micros(1);
 /// How long an executor looks for events before it sleeps: long enough for a [`BREATH`] to end.
@@ -26,20 +28,29 @@ const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(20);
 /// sleep, and nothing wakes it (glommio 0.9.0, `run_task_queues` and `run`).
 const PREEMPT_EVERY: Duration = Duration::from_hours(1);
 
+/// How often a busy shard breathes. Each time costs some ten microseconds, in which a shard that is
+/// behind gets further behind; its log then writes more at once.
+#[derive(Clone, Copy)]
+struct BreathEvery {
+    keeping_up: Duration,
+    behind: Duration,
+}
+
 struct UringPace {
-    every: Duration,
+    every: BreathEvery,
     breathed: Cell<Instant>,
 }
 
 impl UringPace {
-    fn new(every: Duration) -> Self {
+    fn new(every: BreathEvery) -> Self {
         Self { every, breathed: Cell::new(Instant::now()) }
     }
 }
 
 impl Pace for UringPace {
-    async fn breathe(&self) {
-        if self.breathed.get().elapsed() >= self.every {
+    async fn breathe(&self, behind: bool) {
+        let every = if behind { self.every.behind } else { self.every.keeping_up };
+        if self.breathed.get().elapsed() >= every {
             glommio::timer::sleep(BREATH).await;
             self.breathed.set(Instant::now());
         }
@@ -64,14 +75,13 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
                 Work::InMemory(build) => {
                     let shard = build();
                     if starting.send(Ok(Started { direct_io: false })).is_ok() {
-                        shard_loop::drive(shard, NoLog, idle, UringPace::new(BREATH_EVERY_ALONE))
-                            .await;
+                        shard_loop::drive(shard, NoLog, idle, UringPace::new(ALONE)).await;
                     }
                 }
                 Work::Durable(work) => match start(&name, work, &helpers).await {
                     Ok(Some((shard, log))) => {
                         if starting.send(Ok(log.started())).is_ok() {
-                            shard_loop::drive(shard, log, idle, UringPace::new(BREATH_EVERY)).await;
+                            shard_loop::drive(shard, log, idle, UringPace::new(WITH_LOG)).await;
                         }
                     }
                     Ok(None) => {}

@@ -142,12 +142,14 @@ fn a_turn_takes_a_bounded_batch_and_every_lane_gets_its_share() {
     assert_eq!(shard.turn(), Ok(Turn::Busy));
     let applied: Vec<u64> = lanes.iter().map(|lane| lane.applied().reached()).collect();
     assert_eq!(applied.iter().sum::<u64>(), BATCH_EVENTS_MAX as u64);
+    assert!(shard.is_behind());
     for _ in 0..2 {
         shard.turn().unwrap();
     }
     assert!(lanes.iter().all(|lane| lane.applied().reached() >= BATCH_EVENTS_MAX as u64));
     while shard.turn() == Ok(Turn::Busy) {}
     assert!(lanes.iter().all(|lane| lane.applied().reached() == 1000));
+    assert!(!shard.is_behind());
     let metrics = shard.port.counters().snapshot();
     assert_eq!((metrics.events_applied, metrics.pairs), (3000, 1000));
     assert_eq!((metrics.queue_depth_max, metrics.batch_events_max), (3000, 512));
