@@ -54,8 +54,8 @@ struct Hint {
     heads: Heads,
 }
 
-/// What the gains of a group are made of, for one half-life: worked out for one group after the
-/// other in the same place.
+/// What the gains of a group of several signal types are made of, for one half-life: worked out for
+/// one group after the other in the same place.
 #[derive(Clone, Copy, Debug)]
 struct Growths {
     weights: [f64; GROUP],
@@ -154,9 +154,30 @@ impl SignalLedger {
         for (event, home) in group.iter().zip(&mut ahead.homes) {
             *home = self.states.home(event.hash, event.signal);
         }
+        for (event, hint) in group.iter().zip(&mut ahead.hints) {
+            hint.heads = Heads::of(event.time);
+        }
+        self.gains(group, &mut ahead.gains, growths);
+        ahead.front_moves = self.front_moves;
+    }
+
+    /// Works out what the events of a group add to each sum.
+    #[inline(always)]
+    fn gains(
+        &self,
+        group: &Group,
+        gains: &mut [[f64; GROUP]; HALF_LIVES_MAX],
+        growths: &mut [Growths; HALF_LIVES_MAX],
+    ) {
+        let signal = group[0].signal;
+        if group.iter().all(|event| event.signal == signal) {
+            let times = std::array::from_fn(|at| group[at].time.0);
+            let weights = std::array::from_fn(|at| group[at].weight);
+            self.fronts[signal.index()].gains((&times, &weights), gains);
+            return;
+        }
         for (at, event) in (0..GROUP).zip(group) {
             let &RoutedEvent { time, weight, signal, .. } = event;
-            ahead.hints[at].heads = Heads::of(time);
             let front = &self.fronts[signal.index()];
             let of_each = front.growth(time).into_iter().zip(front.weights(weight));
             for (growths, (growth, weight)) in growths.iter_mut().zip(of_each) {
@@ -165,10 +186,9 @@ impl SignalLedger {
                 growths.exponents[at] = growth.whole;
             }
         }
-        for (gains, growths) in ahead.gains.iter_mut().zip(growths) {
+        for (gains, growths) in gains.iter_mut().zip(growths) {
             growth_lanes(&growths.weights, &growths.fractions, &growths.exponents, gains);
         }
-        ahead.front_moves = self.front_moves;
     }
 
     /// Looks up the slots of a group.

@@ -3,9 +3,12 @@
 //! Promises: what is answered within the front is answered to the bit as without it. Events
 //! outside, far behind or the first beyond, take the general way.
 
+#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+
 use super::top::{LeastSum, TopList};
 use crate::Timestamp;
 use crate::limits::HALF_LIVES_MAX;
+use crate::signal::exp2::growth_lanes;
 use crate::signal::half_life::{HalfLife, Phase};
 
 /// The stretch of time in which every half-life of a signal type keeps its landmark.
@@ -78,6 +81,23 @@ impl Front {
     #[inline]
     pub(super) fn weights(&self, weight: f64) -> [f64; HALF_LIVES_MAX] {
         self.used.map(|used| used * weight)
+    }
+
+    /// What events of this signal type add to each sum, by their weights and times: as
+    /// [`Front::growth`] and [`Front::weights`] say it of each.
+    #[inline(always)]
+    pub(super) fn gains<const LANES: usize>(
+        &self,
+        (times, weights): (&[u64; LANES], &[f64; LANES]),
+        gains: &mut [[f64; LANES]; HALF_LIVES_MAX],
+    ) {
+        for (k, gains) in gains.iter_mut().enumerate() {
+            let (mut wholes, mut fractions) = ([0; LANES], [0; LANES]);
+            self.half_lives[k].phase_lanes(times, &mut wholes, &mut fractions);
+            let exponents = wholes.map(|whole| whole.wrapping_sub(self.landmarks[k]));
+            let weights = weights.map(|weight| self.used[k] * weight);
+            growth_lanes(&weights, &fractions, &exponents, gains);
+        }
     }
 
     /// How far a weight at `time` has grown since each landmark, in whole half-lives and the rest.
