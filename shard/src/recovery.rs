@@ -13,11 +13,12 @@ use crate::ledger::SignalLedger;
 use crate::schema::numbers::SignalNumbers;
 use crate::shard::dedup_key;
 use crate::{
-    EntityHash, EntityId, EventId, Materializer as _, PartitionKey, RestoredPair, RoutedEvent,
-    Schema, SignalId,
+    Dedup, EntityHash, EntityId, EventId, Materializer as _, PartitionKey, RestoredPair,
+    RoutedEvent, Schema, SignalId,
 };
 use ebbtide_wal::Lsn;
 use std::collections::HashMap;
+use std::iter::repeat;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -37,6 +38,64 @@ pub struct ReplayedEvent {
     pub id: Option<EventId>,
 }
 
+/// Events as the logs give them again, in their order, apart from what goes with them: so they are
+/// applied where they lie.
+#[derive(Debug, Default)]
+pub struct ReplayedEvents {
+    events: Vec<RoutedEvent>,
+    lsns: Vec<Lsn>,
+    /// Up to the last event that was recorded with one.
+    ids: Vec<Option<EventId>>,
+}
+
+impl ReplayedEvents {
+    /// None, with room for so many.
+    #[must_use]
+    pub fn with_capacity(events: usize) -> Self {
+        let (events, lsns) = (Vec::with_capacity(events), Vec::with_capacity(events));
+        Self { events, lsns, ids: Vec::new() }
+    }
+
+    /// Adds the next event.
+    #[inline]
+    pub fn push(&mut self, replayed: ReplayedEvent) {
+        if replayed.id.is_some() {
+            self.ids.resize(self.events.len(), None);
+            self.ids.push(replayed.id);
+        }
+        self.events.push(replayed.event);
+        self.lsns.push(replayed.lsn);
+    }
+
+    /// How many there are.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Lets go of all, and keeps the room.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.lsns.clear();
+        self.ids.clear();
+    }
+
+    /// Each event with its number in the log and its id.
+    fn iter(&self) -> impl Iterator<Item = (&RoutedEvent, Lsn, Option<EventId>)> {
+        let ids = self.ids.iter().copied().chain(repeat(None));
+        let numbered = self.events.iter().zip(&self.lsns).zip(ids);
+        numbered.map(|((event, &lsn), id)| (event, lsn, id))
+    }
+}
+
 /// How much a shard took in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredCounts {
@@ -52,6 +111,8 @@ pub struct Recovering {
     ledger: SignalLedger,
     numbers: SignalNumbers,
     ids: RecentIds,
+    /// Whether no signal type looks for duplicates.
+    forgets_ids: bool,
     /// Up to where a pair's record goes, for those that are ahead of what the log begins with.
     ahead: HashMap<(EntityId, SignalId), Lsn, foldhash::fast::RandomState>,
     batch: Vec<RoutedEvent>,
@@ -68,10 +129,12 @@ impl Recovering {
         key: PartitionKey,
         partitions: Range<usize>,
     ) -> Self {
+        let forgets_ids = schema.signals().all(|(_, def)| def.dedup() == Dedup::None);
         Self {
             ledger: SignalLedger::new(schema, key, partitions),
             numbers,
             ids: RecentIds::default(),
+            forgets_ids,
             ahead: HashMap::default(),
             batch: Vec::new(),
             counts: RecoveredCounts::default(),
@@ -142,14 +205,19 @@ impl Recovering {
     }
 
     /// Takes in events of the log, in their order.
-    pub fn replay(&mut self, events: &[ReplayedEvent]) {
+    pub fn replay(&mut self, replayed: &ReplayedEvents) {
+        if self.forgets_ids && self.ahead.is_empty() {
+            self.counts.events_replayed += replayed.len() as u64;
+            self.ledger.apply_batch(&replayed.events);
+            return;
+        }
         self.batch.clear();
-        for replayed in events {
-            self.remember_event(replayed);
-            if self.includes(replayed) {
+        for (event, lsn, id) in replayed.iter() {
+            self.remember_event(event, id);
+            if self.includes(event, lsn) {
                 self.counts.events_included += 1;
             } else {
-                self.batch.push(replayed.event);
+                self.batch.push(*event);
             }
         }
         self.counts.events_replayed += self.batch.len() as u64;
@@ -162,17 +230,16 @@ impl Recovering {
         (self.ledger, self.ids, self.counts)
     }
 
-    fn includes(&self, replayed: &ReplayedEvent) -> bool {
-        let RoutedEvent { entity, signal, .. } = replayed.event;
+    fn includes(&self, &RoutedEvent { entity, signal, .. }: &RoutedEvent, lsn: Lsn) -> bool {
         !self.ahead.is_empty()
-            && self.ahead.get(&(entity, signal)).is_some_and(|&included| replayed.lsn <= included)
+            && self.ahead.get(&(entity, signal)).is_some_and(|&included| lsn <= included)
     }
 
-    fn remember_event(&mut self, replayed: &ReplayedEvent) {
-        let RoutedEvent { signal, hash, .. } = replayed.event;
+    fn remember_event(&mut self, event: &RoutedEvent, id: Option<EventId>) {
+        let &RoutedEvent { signal, hash, .. } = event;
         let by = self.ledger.schema().def(signal).dedup();
-        let carried = (self.numbers.number(signal), replayed.id);
-        if let Some(key) = dedup_key(by, self.ledger.key(), &replayed.event, carried) {
+        let carried = (self.numbers.number(signal), id);
+        if let Some(key) = dedup_key(by, self.ledger.key(), event, carried) {
             // Whether it is news was decided when it was recorded.
             let _decided = self.ids.is_new(key, hash);
         }
@@ -230,6 +297,26 @@ mod tests {
                 assert_eq!(found.unwrap().all_time, 9 + entity.0);
             }
         }
+    }
+
+    #[test]
+    fn events_keep_their_own_ids_and_numbers() {
+        let ids = [None, Some(EventId(7)), None, None, Some(EventId(u128::MAX)), None];
+        let (mut replayed, mut lsn) = (ReplayedEvents::with_capacity(2), Lsn::NONE);
+        for _ in 0..2 {
+            for id in ids {
+                lsn = lsn.next();
+                let event = RoutedEvent { entity: EntityId(lsn.get()), ..RoutedEvent::NOTHING };
+                replayed.push(ReplayedEvent { lsn, log: 0, event, id });
+            }
+        }
+        assert_eq!((replayed.len(), replayed.is_empty()), (12, false));
+        for (at, (event, lsn, id)) in replayed.iter().enumerate() {
+            assert_eq!((event.entity.0, lsn.get()), (1 + at as u64, 1 + at as u64));
+            assert_eq!(id, ids[at % 6]);
+        }
+        replayed.clear();
+        assert!(replayed.is_empty() && replayed.iter().next().is_none());
     }
 
     #[test]

@@ -36,12 +36,14 @@ impl Lsn {
     ///
     /// When the sum leaves 64 bits.
     #[must_use]
+    #[inline]
     pub const fn after(self, count: u64) -> Self {
         Self(self.0.checked_add(count).expect("a log holds fewer than 2^64 records"))
     }
 
     /// The number after this one.
     #[must_use]
+    #[inline]
     pub const fn next(self) -> Self {
         self.after(1)
     }

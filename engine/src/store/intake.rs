@@ -20,7 +20,7 @@ use ebbtide_shard::checkpoint::{
     Round, Rounds, RoutedPairs, SourceRecord, Tag, load_range, scan_pairs,
 };
 use ebbtide_shard::limits::IDS_PER_GENERATION;
-use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
+use ebbtide_shard::recovery::{Recovering, ReplayedEvent, ReplayedEvents};
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::source::{SourceId, SourceName, SourceTable};
 use ebbtide_shard::{EntityHash, EntityId, PartitionKey, RestoredPair};
@@ -40,7 +40,7 @@ enum Part {
     /// There are no more pairs; what did they come to?
     Taken(Sender<Result<Taken, LoadError>>),
     Ids(Vec<(EntityHash, u128)>),
-    Events(Vec<ReplayedEvent>),
+    Events(ReplayedEvents),
     Sources(Arc<Vec<SourceRecord>>),
     /// That was all.
     Go(Box<(Replayed, StartOptions)>),
@@ -126,7 +126,7 @@ struct Outlet {
     parts: SyncSender<Part>,
     pairs: RoutedPairs,
     ids: Vec<(EntityHash, u128)>,
-    events: Vec<ReplayedEvent>,
+    events: ReplayedEvents,
 }
 
 impl Outlets {
@@ -135,7 +135,8 @@ impl Outlets {
         let covered = Arc::new(Covered::of(meta));
         let way = |_| {
             let (parts, inbox) = sync_channel(PARTS_AHEAD);
-            let (pairs, ids, events) = (RoutedPairs::default(), Vec::new(), Vec::new());
+            let (pairs, ids) = (RoutedPairs::default(), Vec::new());
+            let events = ReplayedEvents::default();
             let covered = Arc::clone(&covered);
             (Outlet { parts, pairs, ids, events }, ShardParts { parts: inbox, covered })
         };
@@ -208,7 +209,8 @@ impl Outlet {
             let _gone = parts.send(Part::Ids(std::mem::take(ids)));
         }
         if !events.is_empty() {
-            let _gone = parts.send(Part::Events(std::mem::take(events)));
+            let next = ReplayedEvents::with_capacity(PART_ITEMS);
+            let _gone = parts.send(Part::Events(std::mem::replace(events, next)));
         }
     }
 }
@@ -238,6 +240,7 @@ impl Intake for Outlets {
         }
     }
 
+    #[inline]
     fn event(&mut self, event: ReplayedEvent) {
         let way = self.way(event.event.hash);
         way.events.push(event);
@@ -434,6 +437,7 @@ impl<I: PairIntake> LoadSink for Dealer<'_, I> {
 }
 
 impl<I: Intake> EventSink for Dealer<'_, I> {
+    #[inline]
     fn event(&mut self, event: ReplayedEvent) -> Result<(), SinkError> {
         self.intake.event(event);
         self.events += 1;

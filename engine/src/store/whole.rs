@@ -14,7 +14,7 @@ use ebbtide_shard::checkpoint::{
 };
 use ebbtide_shard::dedup::RecentIds;
 use ebbtide_shard::limits::{IDS_RECORD_ENTRIES_MAX, PARTITIONS};
-use ebbtide_shard::recovery::{Recovering, ReplayedEvent};
+use ebbtide_shard::recovery::{Recovering, ReplayedEvent, ReplayedEvents};
 use ebbtide_shard::schema::numbers::SignalNumbers;
 use ebbtide_shard::source::SourceId;
 use ebbtide_shard::{
@@ -63,12 +63,12 @@ enum Begin<'a> {
 pub(crate) struct Unsaved {
     recovering: Recovering,
     /// Events that are taken in together.
-    events: Vec<ReplayedEvent>,
+    events: ReplayedEvents,
 }
 
 impl Unsaved {
     pub(crate) fn new(recovering: Recovering) -> Self {
-        Self { recovering, events: Vec::with_capacity(PART_ITEMS) }
+        Self { recovering, events: ReplayedEvents::with_capacity(PART_ITEMS) }
     }
 
     /// The rebuilt state.

@@ -70,6 +70,7 @@ impl LoggedEvents<'_> {
     ///
     /// Never: every event was checked.
     #[must_use]
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = LoggedEvent> {
         let form = self.form;
         let records = self.records.chunks_exact(form.record_bytes());
@@ -206,6 +207,7 @@ fn events(bytes: &[u8], count: u32) -> Result<Batch<'_>, RecordError> {
     Ok(Batch::Events(LoggedEvents { form, progress, records }))
 }
 
+#[inline]
 fn event(record: &[u8], form: BatchForm) -> Result<LoggedEvent, RecordError> {
     let offset = form.source.map(|_| word(record, EVENT_BYTES));
     let id = if form.ids { id(&record[record.len() - 17..])? } else { None };
@@ -222,11 +224,13 @@ fn id(bytes: &[u8]) -> Result<Option<EventId>, RecordError> {
     }
 }
 
+#[inline]
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(take(bytes, at))
 }
 
 /// The `N` bytes at `at`, which the caller knows to be there.
+#[inline]
 fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     *bytes[at..].first_chunk().expect("the length was checked")
 }
