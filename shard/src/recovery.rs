@@ -13,8 +13,8 @@ use crate::ledger::SignalLedger;
 use crate::schema::numbers::SignalNumbers;
 use crate::shard::dedup_key;
 use crate::{
-    Dedup, EntityHash, EntityId, EventId, Materializer as _, PartitionKey, RestoredPair,
-    RoutedEvent, Schema, SignalId,
+    EntityHash, EntityId, EventId, Materializer as _, PartitionKey, RestoredPair, RoutedEvent,
+    Schema, SignalId,
 };
 use ebbtide_wal::Lsn;
 use std::collections::HashMap;
@@ -30,8 +30,6 @@ const GROUP: usize = 16;
 pub struct ReplayedEvent {
     /// Its number in the log.
     pub lsn: Lsn,
-    /// Which log.
-    pub log: u32,
     /// The event.
     pub event: RoutedEvent,
     /// Its id, if it was recorded with one.
@@ -49,7 +47,7 @@ pub struct ReplayedEvents {
 }
 
 impl ReplayedEvents {
-    /// None, with room for so many.
+    /// None, with room for so many; that for ids comes with the first.
     #[must_use]
     pub fn with_capacity(events: usize) -> Self {
         let (events, lsns) = (Vec::with_capacity(events), Vec::with_capacity(events));
@@ -60,6 +58,7 @@ impl ReplayedEvents {
     #[inline]
     pub fn push(&mut self, replayed: ReplayedEvent) {
         if replayed.id.is_some() {
+            self.ids.reserve(self.events.capacity() - self.ids.len());
             self.ids.resize(self.events.len(), None);
             self.ids.push(replayed.id);
         }
@@ -111,8 +110,6 @@ pub struct Recovering {
     ledger: SignalLedger,
     numbers: SignalNumbers,
     ids: RecentIds,
-    /// Whether no signal type looks for duplicates.
-    forgets_ids: bool,
     /// Up to where a pair's record goes, for those that are ahead of what the log begins with.
     ahead: HashMap<(EntityId, SignalId), Lsn, foldhash::fast::RandomState>,
     batch: Vec<RoutedEvent>,
@@ -129,12 +126,10 @@ impl Recovering {
         key: PartitionKey,
         partitions: Range<usize>,
     ) -> Self {
-        let forgets_ids = schema.signals().all(|(_, def)| def.dedup() == Dedup::None);
         Self {
             ledger: SignalLedger::new(schema, key, partitions),
             numbers,
             ids: RecentIds::default(),
-            forgets_ids,
             ahead: HashMap::default(),
             batch: Vec::new(),
             counts: RecoveredCounts::default(),
@@ -206,7 +201,8 @@ impl Recovering {
 
     /// Takes in events of the log, in their order.
     pub fn replay(&mut self, replayed: &ReplayedEvents) {
-        if self.forgets_ids && self.ahead.is_empty() {
+        // Nothing is to be remembered or passed over.
+        if !self.ledger.schema().has_dedup() && self.ahead.is_empty() {
             self.counts.events_replayed += replayed.len() as u64;
             self.ledger.apply_batch(&replayed.events);
             return;
@@ -300,6 +296,45 @@ mod tests {
     }
 
     #[test]
+    fn events_are_applied_alike_whether_any_pair_is_ahead_or_not() {
+        let mut replayed = ReplayedEvents::default();
+        for number in 1..=100 {
+            let (entity, lsn) = (EntityId(number % 10), Lsn::new(5 + number));
+            let (time, hash) =
+                (Timestamp(NOW_NS + number), PartitionKey::new([3; 16]).hash(entity));
+            let event = RoutedEvent { entity, time, weight: 1.5, hash, signal: SignalId(0) };
+            replayed.push(ReplayedEvent { lsn, event, id: None });
+        }
+        // Records of pairs 0 to 9, which include up to record 5 to 14; of these are ahead:
+        let rebuilt = [u64::MAX, 10, 0].map(|from| {
+            let mut recovering = recovering();
+            recovering.restore_all(&pairs(10), |_, lsn| lsn.get() > from).unwrap();
+            recovering.replay(&replayed);
+            recovering.finish()
+        });
+        let [none, some, all] = rebuilt.each_ref().map(|(ledger, _, counts)| {
+            let read = |entity: u64| {
+                let (entity, now) = (EntityId(entity), Timestamp(NOW_NS + 200));
+                ledger.read(ledger.key().hash(entity), entity, SignalId(0), now).unwrap()
+            };
+            ((0..10).map(read).collect::<Vec<_>>(), *counts)
+        });
+        let counts = |replayed, included| RecoveredCounts {
+            events_replayed: replayed,
+            events_included: included,
+        };
+        // Entities 1 to 9 have records up to 6 to 14, and their first event is record 6 to 14.
+        assert_eq!([none.1, some.1, all.1], [counts(100, 0), counts(96, 4), counts(91, 9)]);
+        for entity in 0..10 {
+            let all_time = |of: &[crate::SignalReading]| of[entity].all_time - 9 - entity as u64;
+            assert_eq!(all_time(&none.0), 10);
+            assert_eq!(all_time(&some.0), if entity > 5 { 9 } else { 10 });
+            assert_eq!(all_time(&all.0), if entity > 0 { 9 } else { 10 });
+            assert_eq!(none.0[entity] == some.0[entity], entity <= 5);
+        }
+    }
+
+    #[test]
     fn events_keep_their_own_ids_and_numbers() {
         let ids = [None, Some(EventId(7)), None, None, Some(EventId(u128::MAX)), None];
         let (mut replayed, mut lsn) = (ReplayedEvents::with_capacity(2), Lsn::NONE);
@@ -307,7 +342,7 @@ mod tests {
             for id in ids {
                 lsn = lsn.next();
                 let event = RoutedEvent { entity: EntityId(lsn.get()), ..RoutedEvent::NOTHING };
-                replayed.push(ReplayedEvent { lsn, log: 0, event, id });
+                replayed.push(ReplayedEvent { lsn, event, id });
             }
         }
         assert_eq!((replayed.len(), replayed.is_empty()), (12, false));

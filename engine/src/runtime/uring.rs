@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 /// How often a busy shard lets its log's tasks go on.
 const WITH_LOG: BreathEvery =
-    BreathEvery { keeping_up: Duration::from_micros(50), behind: Duration::from_micros(200) };
+    BreathEvery { keeping_up: Duration::from_micros(50), behind: Duration::from_micros(150) };
 /// A shard without a log has nothing beside it on its executor.
 const ALONE: BreathEvery =
     BreathEvery { keeping_up: Duration::from_millis(100), behind: Duration::from_millis(100) };
-/// Memory for direct I/O that an executor touches and pins when it starts: several frames of a busy
-/// log. A longer one gets memory of its own. The 10 MiB it would take unasked took 10 ms to start.
+/// Memory for direct I/O that an executor touches and pins when it starts. Frames of up to half of
+/// it lie there, longer ones in memory of their own. It would take 10 MiB, which took it 10 ms.
 const IO_BYTES: usize = 1 << 20;
 /// The shortest sleep that is one: the executor looks at its I/O and comes straight back.
 const BREATH: Duration = Duration::from_micros(1);
@@ -32,7 +32,9 @@ const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(20);
 const PREEMPT_EVERY: Duration = Duration::from_hours(1);
 
 /// How often a busy shard breathes. Each time costs some ten microseconds, in which a shard that is
-/// behind gets further behind; its log then writes more at once.
+/// behind gets further behind. A write needs three: less often, and the log writes more at once, but
+/// what waits is durable later: 20 M events/s, half of them within 1.4 ms, for 15.5 M/s and 0.9 ms.
+/// A log without room stops the shard, which then lets it go on at once.
 #[derive(Clone, Copy)]
 struct BreathEvery {
     keeping_up: Duration,

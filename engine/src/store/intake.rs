@@ -136,7 +136,7 @@ impl Outlets {
         let way = |_| {
             let (parts, inbox) = sync_channel(PARTS_AHEAD);
             let (pairs, ids) = (RoutedPairs::default(), Vec::new());
-            let events = ReplayedEvents::default();
+            let events = ReplayedEvents::with_capacity(PART_ITEMS);
             let covered = Arc::clone(&covered);
             (Outlet { parts, pairs, ids, events }, ShardParts { parts: inbox, covered })
         };

@@ -272,7 +272,7 @@ impl<S: EventSink> Merge<'_, '_, S> {
     }
 
     fn events(&mut self, at: usize, first: Lsn, events: LoggedEvents<'_>) -> Result<(), SinkError> {
-        let LogReader { covered, log, .. } = self.logs[at];
+        let covered = self.logs[at].covered;
         let source: Option<SourceId> = events.form().source;
         let mut next = first;
         for logged in events.iter() {
@@ -289,7 +289,7 @@ impl<S: EventSink> Merge<'_, '_, S> {
             }
             let (entity, time, weight) = (logged.entity, logged.time, logged.weight);
             let event = RoutedEvent { entity, time, weight, hash, signal };
-            self.sink.event(ReplayedEvent { lsn, log, event, id: logged.id })?;
+            self.sink.event(ReplayedEvent { lsn, event, id: logged.id })?;
         }
         Ok(())
     }

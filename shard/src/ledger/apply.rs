@@ -30,7 +30,9 @@ use crate::{RoutedEvent, SignalId};
 /// much as a core looks ahead.
 const GROUP: usize = 16;
 
-/// Fewer events go into the ledger one by one.
+/// Fewer events than these do not pay for what groups need, and go into the ledger one by one. At
+/// this number a group costs 10 ns an event more where all is in the caches, and 320 less where
+/// nothing is.
 const GROUPED_MIN: usize = 4;
 
 /// Events of a group.
@@ -99,7 +101,6 @@ impl SignalLedger {
 
     #[inline(always)]
     fn apply_all(&mut self, events: &[RoutedEvent]) {
-        // A turn of a few events does not pay for what groups need.
         if events.len() < GROUPED_MIN {
             for event in events {
                 self.apply_one(event);
@@ -113,30 +114,30 @@ impl SignalLedger {
         self.apply_groups(groups, (&last, rest.len()));
     }
 
-    /// Takes in whole groups, and behind them so many events of one that is not.
+    /// Takes in whole groups, and behind them the first so many events of a last one, if any.
     #[inline(always)]
-    fn apply_groups(&mut self, groups: &[Group], (last, rest): (&Group, usize)) {
-        let count = groups.len() + usize::from(rest > 0);
+    fn apply_groups(&mut self, groups: &[Group], (last, last_events): (&Group, usize)) {
+        let groups_all = groups.len() + usize::from(last_events > 0);
         let mut growths = [Growths::NONE; HALF_LIVES_MAX];
         let mut aheads = [Ahead::NOTHING; 4];
         let [mut here, mut found, mut asked, mut begun] = aheads.each_mut();
         let mut places = [BucketRef::NONE; GROUP];
-        for step in 0..count + 3 {
+        for step in 0..groups_all + 3 {
             let behind = |steps| {
                 let group = step.wrapping_sub(steps);
-                groups.get(group).or((group == groups.len() && rest > 0).then_some(last))
+                groups.get(group).or((groups.len()..groups_all).contains(&group).then_some(last))
             };
             (here, found, asked, begun) = (found, asked, begun, here);
             self.begin(behind(0), begun, &mut growths);
             self.ask(behind(1), asked);
             self.seek(behind(2), found, &mut places);
             // Nothing is to come behind the last group.
-            if step < count + 2 {
+            if step < groups_all + 2 {
                 self.fetch_all(begun, asked, found, &places);
             }
             let Some(group) = behind(3) else { continue };
-            let events = if step - 3 < groups.len() { GROUP } else { rest };
-            for (at, event) in (0..events).zip(group) {
+            let taken = if step - 3 < groups.len() { GROUP } else { last_events };
+            for (at, event) in (0..taken).zip(group) {
                 self.apply(event, here.hints[at], Some((here, at)));
             }
         }

@@ -126,6 +126,12 @@ impl Schema {
             .map(|(index, def)| (SignalId(u8::try_from(index).unwrap_or(u8::MAX)), def))
     }
 
+    /// Whether any signal type leaves out what was here before.
+    #[must_use]
+    pub fn has_dedup(&self) -> bool {
+        self.signals.iter().any(|def| def.dedup() != Dedup::None)
+    }
+
     /// 32 bytes that differ whenever two schemas would give different answers or ids.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {

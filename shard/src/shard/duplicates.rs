@@ -10,7 +10,7 @@ use crate::{Dedup, EventId, PartitionKey, RoutedEvent, SignalLedger};
 /// What is remembered of earlier events, and of which signal types.
 pub(super) struct Duplicates {
     by: [Dedup; SIGNALS_MAX],
-    ignored: bool,
+    has_dedup: bool,
     key: PartitionKey,
     pub(super) recent: RecentIds,
 }
@@ -21,13 +21,13 @@ impl Duplicates {
         for (by, (_, def)) in by.iter_mut().zip(ledger.schema().signals()) {
             *by = def.dedup();
         }
-        let ignored = by.iter().all(|&by| by == Dedup::None);
-        Self { by, ignored, key: *ledger.key(), recent: RecentIds::new() }
+        let has_dedup = ledger.schema().has_dedup();
+        Self { by, has_dedup, key: *ledger.key(), recent: RecentIds::new() }
     }
 
     /// Whether no signal type leaves anything out.
     pub(super) fn are_ignored(&self) -> bool {
-        self.ignored
+        !self.has_dedup
     }
 
     /// How the event is known to have been here before; if it was not, it is remembered.

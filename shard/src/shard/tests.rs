@@ -178,6 +178,7 @@ fn back_pressure_of_the_log_leaves_events_in_their_ring() {
     lane.push(event(2), Tag::new(0)).unwrap();
     assert_eq!(shard.turn(), Ok(Turn::Blocked));
     assert!(!shard.has_work(), "nothing can be done until the log has moved on");
+    assert!(!shard.is_behind(), "the log is to go on at once");
     assert_eq!((lane.applied().reached(), shard.port.counters().snapshot().turns_blocked), (1, 1));
     shard.wal_mut().room = one;
     assert_eq!(shard.turn(), Ok(Turn::Busy));

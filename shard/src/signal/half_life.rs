@@ -99,7 +99,12 @@ impl HalfLife {
     #[expect(clippy::cast_possible_truncation, reason = "the halves of a product are 64 bits each")]
     pub fn phase(&self, time: Timestamp) -> Phase {
         let product = u128::from(time.0) * u128::from(self.reciprocal);
-        let (high, low) = ((product >> 64) as u64, product as u64);
+        self.phase_of((product >> 64) as u64, product as u64)
+    }
+
+    /// The phase in the product of a time and the reciprocal, by its halves.
+    #[inline(always)]
+    fn phase_of(&self, high: u64, low: u64) -> Phase {
         // The fraction stands below the whole; shifts that cannot overflow save a core the look.
         let below = high.wrapping_shl(self.shift.wrapping_neg()) | low.wrapping_shr(self.shift);
         Phase { whole: high.wrapping_shr(self.shift), fraction: below >> (64 - FRACTION_BITS) }
@@ -116,27 +121,25 @@ impl HalfLife {
         wholes: &mut [u64; LANES],
         fractions: &mut [u64; LANES],
     ) {
-        const HALF: u32 = 32;
-        const LOW: u64 = (1 << HALF) - 1;
+        const HALF_BITS: u32 = 32;
+        const LOW_MASK: u64 = (1 << HALF_BITS) - 1;
         // The lowest bits of the product, which are left out, are below the fraction.
-        const { assert!(HALF_LIFE_NS_MIN.ilog2() - 1 + 64 - FRACTION_BITS >= HALF) };
-        let (below, above) = (self.reciprocal & LOW, self.reciprocal >> HALF);
+        const { assert!(HALF_LIFE_NS_MIN.ilog2() - 1 + 64 - FRACTION_BITS >= HALF_BITS) };
+        let reciprocal_low = self.reciprocal & LOW_MASK;
+        let reciprocal_high = self.reciprocal >> HALF_BITS;
         for lane in 0..LANES {
-            let (low, high) = (times[lane] & LOW, times[lane] >> HALF);
-            let (crossed, other) = (low.wrapping_mul(above), high.wrapping_mul(below));
-            let carried = (low.wrapping_mul(below) >> HALF)
-                .wrapping_add(crossed & LOW)
-                .wrapping_add(other & LOW);
-            let upper = high
-                .wrapping_mul(above)
-                .wrapping_add(crossed >> HALF)
-                .wrapping_add(other >> HALF)
-                .wrapping_add(carried >> HALF);
-            let lower = carried << HALF;
-            let rest =
-                upper.wrapping_shl(self.shift.wrapping_neg()) | lower.wrapping_shr(self.shift);
-            wholes[lane] = upper.wrapping_shr(self.shift);
-            fractions[lane] = rest >> (64 - FRACTION_BITS);
+            let (low, high) = (times[lane] & LOW_MASK, times[lane] >> HALF_BITS);
+            let crossed = [low.wrapping_mul(reciprocal_high), high.wrapping_mul(reciprocal_low)];
+            let carried = (low.wrapping_mul(reciprocal_low) >> HALF_BITS)
+                .wrapping_add(crossed[0] & LOW_MASK)
+                .wrapping_add(crossed[1] & LOW_MASK);
+            let product_high = high
+                .wrapping_mul(reciprocal_high)
+                .wrapping_add(crossed[0] >> HALF_BITS)
+                .wrapping_add(crossed[1] >> HALF_BITS)
+                .wrapping_add(carried >> HALF_BITS);
+            let phase = self.phase_of(product_high, carried << HALF_BITS);
+            (wholes[lane], fractions[lane]) = (phase.whole, phase.fraction);
         }
     }
 
@@ -234,12 +237,17 @@ mod tests {
     fn lanes_are_counted_as_each_time_alone() {
         for &ns in NS {
             let half_life = HalfLife::new(Duration::from_nanos(ns)).unwrap();
-            let mut time = ns;
-            for _ in 0..500 {
-                let times: [u64; 16] = std::array::from_fn(|_| {
-                    time = time.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(ns);
-                    // Of every size, and all bits set.
-                    if time >> 58 == 63 { u64::MAX } else { time >> (time >> 58) }
+            let mut random = ns;
+            for turn in 0..500 {
+                let times: [u64; 16] = std::array::from_fn(|lane| {
+                    random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(ns | 1);
+                    let edge = [0, ns.wrapping_mul(random), 1 << 32, u64::MAX][lane % 4];
+                    // Of every size, and beside what carries.
+                    if turn % 2 == 0 {
+                        random >> (random >> 58)
+                    } else {
+                        edge.wrapping_sub(turn % 3)
+                    }
                 });
                 let (mut wholes, mut fractions) = ([0; 16], [0; 16]);
                 half_life.phase_lanes(&times, &mut wholes, &mut fractions);

@@ -363,7 +363,7 @@ impl<S: EventSink> Merge<'_, '_, S> {
             }
             let (entity, time, weight) = (logged.entity, logged.time, logged.weight);
             let event = RoutedEvent { entity, time, weight, hash, signal };
-            let taken = self.sink.event(ReplayedEvent { lsn, log, event, id: logged.id });
+            let taken = self.sink.event(ReplayedEvent { lsn, event, id: logged.id });
             taken.map_err(|error| error.to_string())?;
         }
         if unknown > 0 {

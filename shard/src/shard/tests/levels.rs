@@ -30,6 +30,7 @@ fn a_batch_is_bounded_by_the_room_of_the_log() {
     assert_eq!(counts, [5], "behind it there is no room for a header and an event");
     shard.wal_mut().room = batch_bytes(4) - 1;
     assert_eq!(shard.turn(), Ok(Turn::Busy));
+    assert!(!shard.is_behind(), "more wait, but it is the log that keeps them waiting");
     assert_eq!(shard.turn(), Ok(Turn::Blocked));
     assert_eq!(lanes.map(|lane| lane.applied().reached()), [5, 3]);
     assert_eq!(shard.intake.ledger.pairs(), 5);

@@ -147,7 +147,22 @@ fn a_block_without_room_moves_to_the_next_class_unless_one_of_its_buckets_is_ful
 }
 
 #[test]
-fn a_block_without_room_in_both_rings_moves_once() {
+fn a_block_of_the_second_class_without_room_moves_to_the_third() {
+    let minute = |minute: u64| Timestamp(200 * HOUR_NS + minute * MINUTE_NS);
+    for (most, class) in [(253, Class::Packed160), (254, Class::Dense16)] {
+        let mut pair = Pair::new();
+        (0..most).for_each(|_| pair.record(minute(59)));
+        (60..75).for_each(|at| pair.record(minute(at)));
+        (80..158).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
+        assert_eq!(pair.at.class(), Some(Class::Packed96), "16 minutes, 80 hours");
+        pair.record(minute(30));
+        assert_eq!(pair.at.class(), Some(class));
+        pair.assert_windows(pair.head);
+    }
+}
+
+#[test]
+fn a_block_without_room_in_both_rings_moves_to_the_next_class() {
     let minute = |minute: u64| Timestamp(100 * HOUR_NS + minute * MINUTE_NS);
     let mut pair = Pair::new();
     (105..120).for_each(|at| pair.record(minute(at)));
