@@ -32,9 +32,9 @@ const SPIN_BEFORE_SLEEP: Duration = Duration::from_micros(20);
 const PREEMPT_EVERY: Duration = Duration::from_hours(1);
 
 /// How often a busy shard breathes. Each time costs some ten microseconds, in which a shard that is
-/// behind gets further behind. A write needs three: less often, and the log writes more at once, but
-/// what waits is durable later: 20 M events/s, half of them within 1.4 ms, for 15.5 M/s and 0.9 ms.
-/// A log without room stops the shard, which then lets it go on at once.
+/// behind gets further behind. A write needs three: less often, and the log writes more at once,
+/// but what waits is durable later: 20 M events/s, half of them within 1.4 ms, for 15.5 M/s and
+/// 0.9 ms. A log without room stops the shard, which then lets it go on at once.
 #[derive(Clone, Copy)]
 struct BreathEvery {
     keeping_up: Duration,
