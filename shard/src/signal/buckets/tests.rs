@@ -133,28 +133,20 @@ fn a_pair_walks_up_the_classes_and_starts_over_after_silence() {
 
 #[test]
 fn a_block_without_room_moves_to_the_next_class_unless_one_of_its_buckets_is_full() {
-    let minute = |minute: u64| Timestamp(100 * HOUR_NS + minute * MINUTE_NS);
-    for (most, class) in [(253, Class::Packed96), (254, Class::Dense16)] {
-        let mut pair = Pair::new();
-        (0..most).for_each(|_| pair.record(minute(59)));
-        (60..75).for_each(|at| pair.record(minute(at)));
-        (80..94).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
-        assert_eq!(pair.at.class(), Some(Class::Packed32), "16 minutes, 16 hours");
-        pair.record(minute(30));
-        assert_eq!(pair.at.class(), Some(class));
-        pair.assert_windows(pair.head);
-    }
-}
-
-#[test]
-fn a_block_of_the_second_class_without_room_moves_to_the_third() {
     let minute = |minute: u64| Timestamp(200 * HOUR_NS + minute * MINUTE_NS);
-    for (most, class) in [(253, Class::Packed160), (254, Class::Dense16)] {
+    let (next, third) = (Class::Packed96, Class::Packed160);
+    // With 16 minutes, and so many hours beside their two, the block is full.
+    for (before, hours, most, class) in [
+        (Class::Packed32, 14, 253, next),
+        (Class::Packed32, 14, 254, Class::Dense16),
+        (next, 78, 253, third),
+        (next, 78, 254, Class::Dense16),
+    ] {
         let mut pair = Pair::new();
         (0..most).for_each(|_| pair.record(minute(59)));
         (60..75).for_each(|at| pair.record(minute(at)));
-        (80..158).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
-        assert_eq!(pair.at.class(), Some(Class::Packed96), "16 minutes, 80 hours");
+        (80..80 + hours).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
+        assert_eq!(pair.at.class(), Some(before));
         pair.record(minute(30));
         assert_eq!(pair.at.class(), Some(class));
         pair.assert_windows(pair.head);
