@@ -1,6 +1,6 @@
 //! Waits for a future on a plain thread, with or without an end to the patience.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,23 +22,25 @@ impl Wake for Unpark {
 }
 
 thread_local! {
-    static WAKER: RefCell<Waker> = RefCell::new(Waker::from(Arc::new(Unpark(thread::current()))));
+    static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
 /// Waits until `future` is done.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let (mut future, waker) = (pin!(future), WAKER.with_borrow(Waker::clone));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
+    let mut future = pin!(future);
+    WAKER.with(|waker| {
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(waker)) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
         }
-    }
+    })
 }
 
 /// Waits until `future` is done or `patience` has passed.
 pub(crate) fn block_on_for<F: Future>(future: F, patience: Duration) -> Option<F::Output> {
-    let (mut future, waker) = (pin!(future), WAKER.with_borrow(Waker::clone));
+    let (mut future, waker) = (pin!(future), WAKER.with(Waker::clone));
     // A patience too long to have an end is one of a century.
     let century = Duration::from_hours(100 * 365 * 24);
     let end = Instant::now() + patience.min(century);
@@ -79,7 +81,7 @@ pub(crate) fn block_on_with_alarm<F: Future>(
     alarm: &Alarm,
     tick: Duration,
 ) -> F::Output {
-    let (mut future, waker) = (pin!(future), WAKER.with_borrow(Waker::clone));
+    let (mut future, waker) = (pin!(future), WAKER.with(Waker::clone));
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(output) => return output,

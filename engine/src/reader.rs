@@ -3,6 +3,7 @@
 use crate::ReadError;
 use crate::block_on::block_on;
 use ebbtide_router::{Clock, RequestRouter};
+use ebbtide_shard::lane::RequestSender;
 use ebbtide_shard::limits::TOP_K_MAX;
 use ebbtide_shard::{
     EntityId, Feature, Plan, Ranked, Schema, SignalId, SignalReading, SignalTypeDef, Timestamp,
@@ -69,8 +70,18 @@ impl AsyncReader {
         signal: SignalId,
         now: Timestamp,
     ) -> Result<Option<SignalReading>, ReadError> {
+        Ok(self.ask_pair(entity, signal, now).await?.take_reading()?)
+    }
+
+    /// The lane that has the answer about one pair.
+    async fn ask_pair(
+        &mut self,
+        entity: EntityId,
+        signal: SignalId,
+        now: Timestamp,
+    ) -> Result<&mut RequestSender, ReadError> {
         self.def(signal)?;
-        Ok(self.requests.read(entity, signal, now).await?)
+        Ok(self.requests.ask_pair(entity, signal, now).await)
     }
 
     /// Fills `out` with a feature matrix as of one instant: a row for each entity, in their order,
@@ -222,7 +233,7 @@ impl Reader {
         signal: SignalId,
         now: Timestamp,
     ) -> Result<Option<SignalReading>, ReadError> {
-        block_on(self.inner.read(entity, signal, now))
+        Ok(block_on(self.inner.ask_pair(entity, signal, now))?.take_reading()?)
     }
 
     /// Fills `out` with a feature matrix as of one instant: a row for each entity, a column for

@@ -10,8 +10,8 @@ use ebbtide_shard::lane::{RequestSender, request_lane};
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::request::{Question, Reply, Request, Rows};
 use ebbtide_shard::{
-    EntityHash, EntityId, Feature, PartitionKey, Ranked, ShardDown, ShardPort, SignalId,
-    SignalReading, Timestamp, TopEntry,
+    EntityHash, EntityId, Feature, PartitionKey, Ranked, ShardDown, ShardPort, SignalId, Timestamp,
+    TopEntry,
 };
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -80,17 +80,14 @@ impl RequestRouter {
         self
     }
 
-    /// Everything about one pair as of `now`.
-    ///
-    /// # Errors
-    ///
-    /// If the owning shard is down.
-    pub async fn read(
+    /// Asks for one pair as of `now` and waits until its answer is there, or none will come: what
+    /// is given back takes it. A reading is long, and futures copy what they end with.
+    pub async fn ask_pair(
         &mut self,
         entity: EntityId,
         signal: SignalId,
         now: Timestamp,
-    ) -> Result<Option<SignalReading>, ShardDown> {
+    ) -> &mut RequestSender {
         self.settle().await;
         let hash = self.key.hash(entity);
         let shard = self.placement.shard(hash);
@@ -100,7 +97,7 @@ impl RequestRouter {
             sender.ask_pair(question);
         }
         self.settled(shard).await;
-        self.lanes[shard].sender.take_reading()
+        &mut self.lanes[shard].sender
     }
 
     /// Fills `out`, row after row in the order of `entities`, with the numbers that `columns` name.

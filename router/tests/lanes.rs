@@ -154,7 +154,8 @@ fn a_question_dropped_half_way_does_not_answer_the_next() {
             let polled = dropped.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             assert!(polled.is_pending());
         }
-        let read = hand.run(requests.read(entity, SIGNAL, NOW)).expect("all run");
+        let read =
+            hand.run(requests.ask_pair(entity, SIGNAL, NOW)).take_reading().expect("all run");
         assert_eq!(read.map(|reading| reading.all_time), Some(1));
     }
 }
@@ -174,9 +175,12 @@ fn a_shard_that_is_gone_is_an_error_for_its_entities_only() {
     assert_eq!(down, failed);
     events.offer(event(kept)).map(drop).expect("the other shard runs");
     for _ in 0..10 {
-        let read = hand.run(requests.read(EntityId(lost), SIGNAL, NOW));
+        let read = hand.run(requests.ask_pair(EntityId(lost), SIGNAL, NOW)).take_reading();
         assert_eq!(read, Err(failed.clone()));
-        let read = hand.run(requests.read(EntityId(kept), SIGNAL, NOW)).expect("it runs");
+        let read = hand
+            .run(requests.ask_pair(EntityId(kept), SIGNAL, NOW))
+            .take_reading()
+            .expect("it runs");
         assert_eq!(read.map(|reading| reading.all_time), Some(1));
     }
 }

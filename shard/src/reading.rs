@@ -111,7 +111,7 @@ impl SignalReading {
     }
 
     /// A reading as of `now` from its words; none if the first is zero.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn from_words(mut words: impl Iterator<Item = u64>, now: Timestamp) -> Option<Self> {
         let mut next = || words.next().unwrap_or(0);
         let [scores, counts, velocities, saturated, ..] = match next() {
@@ -119,15 +119,18 @@ impl SignalReading {
             head => head.to_le_bytes(),
         };
         let last_update = Timestamp(next());
-        let shape = Shape { scores, counts, velocities };
-        let mut reading = Self::empty(shape, now.max(last_update), last_update);
-        reading.saturated = saturated != 0;
-        reading.all_time = next();
-        let [scores, counts, velocities] = [scores, counts, velocities].map(usize::from);
-        reading.scores[..scores].fill_with(|| f64::from_bits(next()));
-        reading.counts[..counts].fill_with(&mut next);
-        reading.velocities[..velocities].fill_with(|| f64::from_bits(next()));
-        Some(reading)
+        let all_time = next();
+        let mut nth = |n: usize, count: u8| if n < usize::from(count) { next() } else { 0 };
+        Some(Self {
+            as_of: now.max(last_update),
+            last_update,
+            all_time,
+            saturated: saturated != 0,
+            scores: std::array::from_fn(|k| f64::from_bits(nth(k, scores))),
+            counts: std::array::from_fn(|w| nth(w, counts)),
+            velocities: std::array::from_fn(|w| f64::from_bits(nth(w, velocities))),
+            shape: Shape { scores, counts, velocities },
+        })
     }
 }
 

@@ -103,6 +103,8 @@ impl RequestSender {
     /// # Errors
     ///
     /// If the shard is gone and has not answered.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a reading that is handed on is copied each time")]
     pub fn take_reading(&mut self) -> Result<Option<SignalReading>, ShardDown> {
         let awaited = std::mem::replace(&mut self.awaited, Awaited::Nothing);
         match (awaited, self.pairs.answer()) {
