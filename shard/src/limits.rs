@@ -98,8 +98,9 @@ pub const IDLE_TURNS_BEFORE_PARK: u32 = 64;
 pub const WALK_RECORDS_MAX: usize = 512;
 /// Slots that one step of a checkpoint's walk looks at.
 pub const WALK_SLOTS_MAX: usize = 8192;
-/// Pairs in one record of the checkpoint. More would be lost with one, and hardly be faster.
-pub const PAGE_PAIRS_MAX: usize = 64;
+/// Pairs in one record of the checkpoint: as many as fill the lanes in which chunks are hashed.
+/// More would be lost with one, and be no faster.
+pub const PAGE_PAIRS_MAX: usize = 128;
 /// With so few pairs in a page on the average pages are mostly empty, and all are written anew.
 pub const PAGE_PAIRS_FEW: u64 = 16;
 /// So few pages are never too many.

@@ -1,7 +1,7 @@
 //! Writes the frozen stores of the present format: once, when a format is new.
 //!
 //! ```text
-//! cargo run -p ebbtide-tests --bin write-fixtures -- tests/fixtures/v2
+//! cargo run -p ebbtide-tests --bin write-fixtures -- tests/fixtures/v3
 //! ```
 //!
 //! Promises: a folder that exists is left alone. The store that was not closed is copied while its

@@ -18,7 +18,7 @@ const SCHEMA: &str =
     "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]\ndedup = \"content\"";
 const EVENTS: u64 = 400;
 /// How many pairs there are: those of two pages.
-const PAIRS: u64 = 80;
+const PAIRS: u64 = PAGE_PAIRS_MAX as u64 + 16;
 
 fn builder(directory: &Path, segment_bytes: u64) -> EngineBuilder {
     let log = LogOptions { group_bytes: 8 << 10, segment_bytes, ..LogOptions::default() };
@@ -64,7 +64,7 @@ fn made(segment_bytes: u64, sourced: bool) -> TempDir {
         partitions(0..most).is_disjoint(&partitions(most..PAIRS))
     };
     let mut made = std::iter::repeat_with(|| made_somehow(segment_bytes, sourced));
-    made.by_ref().take(100).find(are_apart).expect("three of four keys place them so")
+    made.by_ref().take(100).find(are_apart).expect("three of five keys place them so")
 }
 
 fn made_somehow(segment_bytes: u64, sourced: bool) -> TempDir {

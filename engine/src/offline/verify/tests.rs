@@ -6,13 +6,14 @@ use crate::{Ack, Engine, Event, SourceEvent, Timestamp};
 use ebbtide_shard::checkpoint::{
     Batch, PairList, SetDigest, StorageEngine as _, Tag, decode, encode,
 };
+use ebbtide_shard::limits::PAGE_PAIRS_MAX;
 use std::fs;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// As many as take two pages, one of each shard at least.
-const PAIRS: u64 = 100;
+/// As many as take two pages, in whichever run the shards are written.
+const PAIRS: u64 = PAGE_PAIRS_MAX as u64 * 3 / 2;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A closed store without a seal, whose logs still hold every event.
