@@ -92,12 +92,13 @@ fn copy_records(
                 batch.put(key, value);
                 count += 1;
                 if count % BATCH_RECORDS == 0 {
-                    written = target.batch(std::mem::take(&mut batch));
+                    written = target.batch(&batch);
+                    batch = Batch::default();
                 }
                 if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
             .map_err(reading)?;
-        let rest: Result<(), StorageError> = written.and_then(|()| target.batch(batch));
+        let rest: Result<(), StorageError> = written.and_then(|()| target.batch(&batch));
         rest.map_err(writing)?;
     }
     target.flush().map_err(writing)?;

@@ -188,11 +188,11 @@ impl StorageEngine for FjallStorage {
         Ok(())
     }
 
-    fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
-        let written = if !self.is_meta_apart && is_run(&batch) {
-            guarded(|| self.take_in(&batch))
+    fn batch(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        let written = if !self.is_meta_apart && is_run(batch) {
+            guarded(|| self.take_in(batch))
         } else {
-            guarded(|| self.commit(&batch))
+            guarded(|| self.commit(batch))
         };
         written.map_err(|trouble| error(&self.path, StorageAction::Batch, trouble))
     }

@@ -24,6 +24,28 @@ impl Batch {
         self.changes.push((key, Some(first..self.values.len())));
     }
 
+    /// Keeps under `key` what `write` adds to the values before it.
+    ///
+    /// # Errors
+    ///
+    /// That of `write`; the batch is then of no use.
+    pub(super) fn put_with<T, E>(
+        &mut self,
+        key: Key,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let first = self.values.len();
+        let written = write(&mut self.values)?;
+        self.changes.push((key, Some(first..self.values.len())));
+        Ok(written)
+    }
+
+    /// Forgets all changes, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.changes.clear();
+        self.values.clear();
+    }
+
     /// Removes what is under `key`.
     pub fn delete(&mut self, key: Key) {
         self.changes.push((key, None));

@@ -147,12 +147,12 @@ impl StorageEngine for MemoryStorage {
         Ok(())
     }
 
-    fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
+    fn batch(&mut self, batch: &Batch) -> Result<(), StorageError> {
         let mut inner = self.lock();
         let (result, done) = inner.count(StorageAction::Batch);
         if done {
-            apply(&mut inner.now, &batch);
-            inner.pending.push(batch);
+            apply(&mut inner.now, batch);
+            inner.pending.push(batch.clone());
         }
         result
     }

@@ -39,14 +39,25 @@ impl Run {
         self.replaced = std::mem::take(&mut self.replaced).and(chunk.replaced());
     }
 
-    /// All pairs as pages of `round`.
+    /// Lets all pairs go, and keeps their memory.
+    pub(super) fn clear(&mut self) {
+        self.pairs.clear();
+        self.replaced = Rounds::default();
+    }
+
+    /// Makes `pages` those of all pairs, of `round`, in the memory of what it was before.
     ///
     /// # Errors
     ///
     /// The key of a page that breaks the rules of its pairs, and which rule.
-    pub(super) fn pages(&self, round: Round) -> Result<Pages, (Key, RecordFault)> {
-        let mut pages = Pages::default();
-        let (mut page, mut value) = (PairList::default(), Vec::new());
+    pub(super) fn write_pages(
+        &self,
+        round: Round,
+        pages: &mut Pages,
+    ) -> Result<(), (Key, RecordFault)> {
+        pages.batch.clear();
+        pages.known.clear();
+        let mut page = PairList::default();
         for places in self.places().chunks(PAGE_PAIRS_MAX) {
             page.clear();
             for place in places {
@@ -56,14 +67,15 @@ impl Run {
             }
             let (entity, number) = (EntityId(places[0].entity), places[0].number);
             let key = Key::Page { entity, number, round };
-            value.clear();
-            let digest = encode_into(key, &page, &mut value).map_err(|fault| (key, fault))?;
-            pages.batch.put(key, &value);
+            let before = pages.batch.value_bytes();
+            let encoded = pages.batch.put_with(key, |values| encode_into(key, &page, values));
+            let digest = encoded.map_err(|fault| (key, fault))?;
             let pairs = u32::try_from(places.len()).expect("a page is small");
-            let bytes = u32::try_from(value.len()).expect("a page is small");
+            let bytes = pages.batch.value_bytes() - before;
+            let bytes = u32::try_from(bytes).expect("a page is small");
             pages.known.push((key, Page { digest, pairs, bytes }));
         }
-        Ok(pages)
+        Ok(())
     }
 
     /// The places of all pairs, in order.

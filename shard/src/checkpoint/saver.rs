@@ -112,6 +112,8 @@ pub struct Saver<S> {
     /// Pairs with records of before that the last walk found changed.
     rewritten: u64,
     run: Run,
+    /// The pages of the run before, whose memory the next takes; a checkpoint that ends lets it go.
+    written: Pages,
     run_bytes_max: usize,
     dropped_max: usize,
     stored_bytes_few: u64,
@@ -165,6 +167,7 @@ impl<S: StorageEngine> Saver<S> {
             rounds,
             rewritten: 0,
             run: Run::default(),
+            written: Pages::default(),
             run_bytes_max: RUN_BYTES_MAX,
             dropped_max: PAGES_DROPPED_MAX,
             stored_bytes_few: STORED_BYTES_FEW,
@@ -222,7 +225,7 @@ impl<S: StorageEngine> Saver<S> {
         let format = FORMAT_VERSION;
         let meta =
             MetaRecord { format, openings: number, schema_toml, signal_names, covered, ..meta };
-        self.write(Batch::default(), meta)?;
+        self.write(&mut Batch::default(), meta)?;
         self.flush()
     }
 
@@ -297,7 +300,7 @@ impl<S: StorageEngine> Saver<S> {
                 gone += 1;
             }
         }
-        self.write_records(batch, change, -gone)
+        self.write_records(&mut batch, change, -gone)
     }
 
     /// Ends a checkpoint: every record written so far is flushed and read back, pages that no pair
@@ -321,6 +324,7 @@ impl<S: StorageEngine> Saver<S> {
         let falls = |&(log, lsn): &(u32, u64)| before.get(&log).is_some_and(|&old| lsn < old);
         assert!(!covered.iter().any(falls), "a log stays covered");
         self.write_run()?;
+        (self.run, self.written) = (Run::default(), Pages::default());
         self.verify_written()?;
         self.drop_unneeded()?;
         self.verify_written()?;
@@ -328,7 +332,7 @@ impl<S: StorageEngine> Saver<S> {
         let number = self.meta.checkpoint + 1;
         let meta = self.meta.clone();
         let meta = MetaRecord { checkpoint: number, layout, covered, ..meta };
-        let value = self.write(Batch::default(), meta)?;
+        let value = self.write(&mut Batch::default(), meta)?;
         self.flush()?;
         self.verify((Key::Meta, RecordDigest::of_value(&value)))?;
         let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
@@ -349,7 +353,7 @@ impl<S: StorageEngine> Saver<S> {
     }
 
     /// Writes a batch of records of sources and ids.
-    fn write_others(&mut self, batch: Batch) -> Result<(), SaveError> {
+    fn write_others(&mut self, mut batch: Batch) -> Result<(), SaveError> {
         self.records += batch.len() as u64;
         let (mut change, mut new) = (SetDigest::default(), 0);
         for (key, digest) in digests(&batch) {
@@ -358,7 +362,7 @@ impl<S: StorageEngine> Saver<S> {
             change = change.without(old).with(digest);
             new += i64::from(old.is_none());
         }
-        self.write_records(batch, change, new)
+        self.write_records(&mut batch, change, new)
     }
 
     /// Writes what was collected of the chunks. The meta record says nothing of it before.
@@ -367,20 +371,22 @@ impl<S: StorageEngine> Saver<S> {
     ///
     /// As [`Saver::commit`].
     pub fn write_run(&mut self) -> Result<(), SaveError> {
-        let run = std::mem::take(&mut self.run);
-        let pages = run.pages(self.round);
-        let refused = |(key, fault)| self.fail(SaveError::Refused { key, fault });
-        let Pages { batch, known } = pages.map_err(refused)?;
+        let mut written = std::mem::take(&mut self.written);
+        let encoded = self.run.write_pages(self.round, &mut written);
+        encoded.map_err(|(key, fault)| self.fail(SaveError::Refused { key, fault }))?;
+        let Pages { batch, known } = &mut written;
         let change =
             known.iter().fold(SetDigest::default(), |set, (_, page)| set.with(page.digest));
-        self.pages.extend(known);
-        let pairs = run.pairs.len() as u64;
+        self.pages.extend(known.drain(..));
+        let pairs = self.run.pairs.len() as u64;
         self.records += pairs;
-        run.replaced.iter().for_each(|(round, pairs)| self.rounds.take(round, pairs));
+        self.run.replaced.iter().for_each(|(round, pairs)| self.rounds.take(round, pairs));
         self.rounds.add(self.round, pairs);
-        drop(run);
+        self.run.clear();
         let new = batch.len().cast_signed() as i64;
-        self.write_records(batch, change, new)
+        self.write_records(batch, change, new)?;
+        self.written = written;
+        Ok(())
     }
 
     /// Lets go of the pages of rounds in which no pair has its latest state. What took their place
@@ -395,7 +401,7 @@ impl<S: StorageEngine> Saver<S> {
                 change = change.without(self.pages.remove(&key).map(|page| page.digest));
             }
             let gone = keys.len().cast_signed() as i64;
-            self.write_records(batch, change, -gone)?;
+            self.write_records(&mut batch, change, -gone)?;
         }
         Ok(())
     }
@@ -403,14 +409,14 @@ impl<S: StorageEngine> Saver<S> {
     /// Writes records with the meta record they make true, and notes that they are to be read back.
     fn write_records(
         &mut self,
-        batch: Batch,
+        batch: &mut Batch,
         change: SetDigest,
         new: i64,
     ) -> Result<(), SaveError> {
         if batch.is_empty() {
             return self.refuse_after_failure();
         }
-        self.unread.extend(digests(&batch));
+        self.unread.extend(digests(batch));
         for (key, value) in batch.changes().filter_map(|(key, value)| Some((key, value?))) {
             self.bytes += (key.to_bytes().len() + value.len()) as u64;
         }
@@ -421,7 +427,7 @@ impl<S: StorageEngine> Saver<S> {
     }
 
     /// Applies a batch together with the meta record, and gives back the value of that.
-    fn write(&mut self, mut batch: Batch, meta: MetaRecord) -> Result<Vec<u8>, SaveError> {
+    fn write(&mut self, batch: &mut Batch, meta: MetaRecord) -> Result<Vec<u8>, SaveError> {
         self.refuse_after_failure()?;
         let refused = |fault| SaveError::Refused { key: Key::Meta, fault };
         let value = encode(Key::Meta, &meta).map_err(refused)?;

@@ -39,7 +39,7 @@ pub trait StorageEngine: Send + Sync {
     /// # Errors
     ///
     /// [`StorageError`] if that is not known to have succeeded.
-    fn batch(&mut self, batch: Batch) -> Result<(), StorageError>;
+    fn batch(&mut self, batch: &Batch) -> Result<(), StorageError>;
 
     /// Makes everything so far survive a power cut.
     ///
@@ -62,7 +62,7 @@ pub trait StorageEngine: Send + Sync {
     fn put(&mut self, key: Key, value: &[u8]) -> Result<(), StorageError> {
         let mut batch = Batch::default();
         batch.put(key, value);
-        self.batch(batch)
+        self.batch(&batch)
     }
 
     /// Removes a key and its value, if it is there.
@@ -73,7 +73,7 @@ pub trait StorageEngine: Send + Sync {
     fn delete(&mut self, key: Key) -> Result<(), StorageError> {
         let mut batch = Batch::default();
         batch.delete(key);
-        self.batch(batch)
+        self.batch(&batch)
     }
 }
 
@@ -91,7 +91,7 @@ impl<S: StorageEngine> StorageEngine for &mut S {
         (**self).scan(tag, ids, visit)
     }
 
-    fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
+    fn batch(&mut self, batch: &Batch) -> Result<(), StorageError> {
         (**self).batch(batch)
     }
 

@@ -105,7 +105,7 @@ mod tests {
             Err(StorageError { action, place, kind, cause })
         }
 
-        fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
+        fn batch(&mut self, batch: &Batch) -> Result<(), StorageError> {
             self.0.batch(batch)
         }
 

@@ -88,7 +88,7 @@ impl Store {
             let mut batch = Batch::default();
             batch.put(key, &value);
             batch.put(Key::Meta, &encode(Key::Meta, &meta).unwrap());
-            storage.batch(batch).unwrap();
+            storage.batch(&batch).unwrap();
         });
         entity
     }
@@ -197,7 +197,7 @@ fn a_checkpoint_that_is_older_than_its_logs_know_is_found() {
             ControlFlow::Continue(())
         };
         copied.storage().scan(tag, 0..=u64::MAX, &mut visit).unwrap();
-        kept.batch(batch).unwrap();
+        kept.batch(&batch).unwrap();
     }
     kept.close().unwrap();
     store.record(4 * PAIRS + 1..=6 * PAIRS, true);

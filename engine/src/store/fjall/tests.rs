@@ -41,7 +41,7 @@ fn what_is_kept_is_there_after_opening_again() {
     batch.put(Key::Source { id: 2 }, &[2]);
     batch.put(Key::Meta, &[3]);
     batch.delete(pair(2));
-    storage.batch(batch).unwrap();
+    storage.batch(&batch).unwrap();
     storage.flush().unwrap();
     storage.close().unwrap();
 
@@ -79,7 +79,7 @@ fn a_run_is_kept_with_its_meta_record_and_changed_by_what_comes_later() {
         fs::read_dir(sig).unwrap().count()
     };
     assert_eq!(tables(folder.path()), 0);
-    storage.batch(run(2)).unwrap();
+    storage.batch(&run(2)).unwrap();
     assert!(tables(folder.path()) > 0, "it did not go through the journal");
     storage.put(pair(3), &[3; 30]).unwrap();
     let all = 2 + RUN_BYTES_MIN / 400;
@@ -102,7 +102,7 @@ fn a_run_is_kept_with_its_meta_record_and_changed_by_what_comes_later() {
         assert_kept(&storage);
         storage.put(Key::Meta, &[4; 50]).unwrap();
         assert_eq!(storage.get(Key::Meta), Ok(Some(vec![4; 50])));
-        storage.batch(run(5)).unwrap();
+        storage.batch(&run(5)).unwrap();
         assert_eq!(storage.get(Key::Meta), Ok(Some(vec![5; 50])));
         assert_eq!(storage.get(pair(3)), Ok(Some(vec![5; 400])));
         storage.close().unwrap();
@@ -114,12 +114,12 @@ fn what_was_removed_still_takes_its_bytes() {
     let folder = TempDir::new().unwrap();
     let mut storage = FjallStorage::open(folder.path()).unwrap();
     assert_eq!(storage.stored_bytes(), 0);
-    storage.batch(run(1)).unwrap();
+    storage.batch(&run(1)).unwrap();
     let taken = storage.stored_bytes();
     assert!(taken >= RUN_BYTES_MIN as u64, "{taken}");
     let mut removal = Batch::default();
     run(1).changes().for_each(|(key, _)| removal.delete(key));
-    storage.batch(removal).unwrap();
+    storage.batch(&removal).unwrap();
     assert_eq!(keys(&storage, Tag::Sig, 0..=u64::MAX), []);
     assert!(storage.stored_bytes() >= taken);
 }
@@ -134,7 +134,7 @@ fn a_meta_record_in_a_keyspace_of_its_own_is_moved_by_the_first_batch() {
     let mut storage = FjallStorage::open(folder.path()).unwrap();
     assert_eq!(storage.get(Key::Meta), Ok(Some(vec![1; 40])));
     assert_eq!(keys(&storage, Tag::Meta, 0..=0), [Key::Meta]);
-    storage.batch(run(2)).unwrap();
+    storage.batch(&run(2)).unwrap();
     assert_eq!(storage.get(Key::Meta), Ok(Some(vec![2; 50])));
     storage.close().unwrap();
     let storage = FjallStorage::open(folder.path()).unwrap();

@@ -22,7 +22,7 @@ impl StorageEngine for Liar {
         self.storage.scan(tag, ids, visit)
     }
 
-    fn batch(&mut self, batch: Batch) -> Result<(), StorageError> {
+    fn batch(&mut self, batch: &Batch) -> Result<(), StorageError> {
         let mut told = Batch::default();
         for (key, value) in batch.changes().filter(|&(key, _)| key != self.about) {
             match value {
@@ -30,7 +30,7 @@ impl StorageEngine for Liar {
                 None => told.delete(key),
             }
         }
-        self.storage.batch(told)
+        self.storage.batch(&told)
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
