@@ -70,18 +70,18 @@ impl AsyncReader {
         signal: SignalId,
         now: Timestamp,
     ) -> Result<Option<SignalReading>, ReadError> {
-        Ok(self.ask_pair(entity, signal, now).await?.take_reading()?)
+        Ok(self.answered_pair(entity, signal, now).await?.take_reading()?)
     }
 
     /// The lane that has the answer about one pair.
-    async fn ask_pair(
+    async fn answered_pair(
         &mut self,
         entity: EntityId,
         signal: SignalId,
         now: Timestamp,
     ) -> Result<&mut RequestSender, ReadError> {
         self.def(signal)?;
-        Ok(self.requests.ask_pair(entity, signal, now).await)
+        Ok(self.requests.answered_pair(entity, signal, now).await)
     }
 
     /// Fills `out` with a feature matrix as of one instant: a row for each entity, in their order,
@@ -233,7 +233,7 @@ impl Reader {
         signal: SignalId,
         now: Timestamp,
     ) -> Result<Option<SignalReading>, ReadError> {
-        Ok(block_on(self.inner.ask_pair(entity, signal, now))?.take_reading()?)
+        Ok(block_on(self.inner.answered_pair(entity, signal, now))?.take_reading()?)
     }
 
     /// Fills `out` with a feature matrix as of one instant: a row for each entity, a column for

@@ -82,7 +82,7 @@ impl RequestRouter {
 
     /// Asks for one pair as of `now` and waits until its answer is there, or none will come: what
     /// is given back takes it. A reading is long, and futures copy what they end with.
-    pub async fn ask_pair(
+    pub async fn answered_pair(
         &mut self,
         entity: EntityId,
         signal: SignalId,

@@ -154,8 +154,9 @@ fn a_question_dropped_half_way_does_not_answer_the_next() {
             let polled = dropped.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             assert!(polled.is_pending());
         }
+        let _not_taken = hand.run(requests.answered_pair(EntityId(entity.0 + 1), SIGNAL, NOW));
         let read =
-            hand.run(requests.ask_pair(entity, SIGNAL, NOW)).take_reading().expect("all run");
+            hand.run(requests.answered_pair(entity, SIGNAL, NOW)).take_reading().expect("all run");
         assert_eq!(read.map(|reading| reading.all_time), Some(1));
     }
 }
@@ -175,10 +176,10 @@ fn a_shard_that_is_gone_is_an_error_for_its_entities_only() {
     assert_eq!(down, failed);
     events.offer(event(kept)).map(drop).expect("the other shard runs");
     for _ in 0..10 {
-        let read = hand.run(requests.ask_pair(EntityId(lost), SIGNAL, NOW)).take_reading();
+        let read = hand.run(requests.answered_pair(EntityId(lost), SIGNAL, NOW)).take_reading();
         assert_eq!(read, Err(failed.clone()));
         let read = hand
-            .run(requests.ask_pair(EntityId(kept), SIGNAL, NOW))
+            .run(requests.answered_pair(EntityId(kept), SIGNAL, NOW))
             .take_reading()
             .expect("it runs");
         assert_eq!(read.map(|reading| reading.all_time), Some(1));

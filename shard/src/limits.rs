@@ -98,7 +98,7 @@ pub const IDLE_TURNS_BEFORE_PARK: u32 = 64;
 pub const WALK_RECORDS_MAX: usize = 512;
 /// Slots that one step of a checkpoint's walk looks at.
 pub const WALK_SLOTS_MAX: usize = 8192;
-/// Pairs in one record of the checkpoint: as many as fill the lanes in which chunks are hashed.
+/// Pairs in one record of the checkpoint: as many as fill the lanes in which AVX-512 hashes chunks.
 /// More would be lost with one, and be no faster.
 pub const PAGE_PAIRS_MAX: usize = 128;
 /// With so few pairs in a page on the average pages are mostly empty, and all are written anew.
@@ -117,7 +117,7 @@ pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
 /// Remembered ids in one record.
 pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
 /// Bytes of pairs that are collected, sorted and written to the checkpoint at once, give or take a
-/// step of a walk. Bounds the memory a checkpoint takes: it holds them twice for a while.
+/// step of a walk. Bounds the memory a checkpoint takes: it holds them twice until it is finished.
 pub const RUN_BYTES_MAX: usize = 64 << 20;
 /// Parts of a checkpoint that a shard keeps until the log is durable up to them.
 pub const SAVE_PARTS_WAITING_MAX: usize = 4;

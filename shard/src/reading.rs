@@ -1,6 +1,9 @@
 //! What a read answers: one pair's reading, a plan of features, one place in a ranking.
 
-#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
+#![expect(
+    clippy::inline_always,
+    reason = "kernels are compiled once for each kind of processor, and readings are long to copy"
+)]
 
 use crate::limits::{HALF_LIVES_MAX, WINDOWS_MAX};
 use crate::signal::window::Window;
@@ -46,11 +49,6 @@ impl SignalReading {
         let counts = number(def.windows().len());
         let velocities = if def.velocity() { counts } else { 0 };
         let shape = Shape { scores: number(def.half_lives().len()), counts, velocities };
-        Self::empty(shape, as_of, last_update)
-    }
-
-    #[inline(always)]
-    fn empty(shape: Shape, as_of: Timestamp, last_update: Timestamp) -> Self {
         Self {
             as_of,
             last_update,

@@ -156,10 +156,11 @@ fn a_reader_that_repeats_itself_allocates_nothing() {
         answered(shards, reader.read_rows(&asked, columns, NOW, &mut matrix)).expect("all run");
         let ranked = reader.rank(&asked, (columns, &weights), NOW, &mut best);
         assert_eq!(answered(shards, ranked), Ok(20));
-        let reading =
-            answered(shards, reader.ask_pair(asked[7], VIEW, NOW)).take_reading().expect("all run");
+        let reading = answered(shards, reader.answered_pair(asked[7], VIEW, NOW))
+            .take_reading()
+            .expect("all run");
         assert!(reading.is_some_and(|reading| reading.all_time == 3));
-        let stranger = answered(shards, reader.ask_pair(asked[asked.len() - 1], VIEW, NOW));
+        let stranger = answered(shards, reader.answered_pair(asked[asked.len() - 1], VIEW, NOW));
         assert_eq!(stranger.take_reading(), Ok(None));
     };
     questions();

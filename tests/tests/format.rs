@@ -4,7 +4,7 @@
 //! Damage is done to an unpacked copy, so what is kept is only what is sound.
 
 use ebbtide::{Engine, OpenError, StoreError};
-use ebbtide_tests::frozen::{self, FORMATS, STORES};
+use ebbtide_tests::frozen::{self, FORMATS, PRESENT, STORES};
 use ebbtide_tests::setting::PATIENCE;
 use std::ffi::OsStr;
 use std::fs;
@@ -68,7 +68,7 @@ fn what_a_frozen_store_holds_counts_once_when_it_is_recorded_again() {
 }
 
 /// A store whose process was killed.
-const KILLED: (&str, &str) = ("v2", "killed");
+const KILLED: (&str, &str) = (PRESENT, "killed");
 
 /// The code with which a store is refused after `harm` was done to it.
 fn refused_after((format, name): (&str, &str), harm: impl FnOnce(&Path)) -> &'static str {
@@ -152,7 +152,7 @@ fn damage_to_a_log_is_refused_by_its_code() {
 
 #[test]
 fn a_log_of_another_store_is_foreign() {
-    let other = unpacked("v2", "closed");
+    let other = unpacked(PRESENT, "closed");
     let moved_in = |store: &Path| {
         fs::remove_dir_all(store.join("log/0000")).unwrap();
         fs::rename(other.path().join("store/log/0000"), store.join("log/0000")).unwrap();
@@ -211,7 +211,7 @@ fn a_flipped_byte_of_an_unsealed_checkpoint_is_refused_or_changes_nothing() {
 
 #[test]
 fn checkpoints_that_do_not_belong_to_their_logs_are_refused() {
-    let other = unpacked("v2", "closed");
+    let other = unpacked(PRESENT, "closed");
     let moved_in = |store: &Path| {
         fs::remove_dir_all(store.join("checkpoint")).unwrap();
         fs::rename(other.path().join("store/checkpoint"), store.join("checkpoint")).unwrap();
@@ -222,12 +222,12 @@ fn checkpoints_that_do_not_belong_to_their_logs_are_refused() {
 #[test]
 fn a_manifest_that_is_damaged_is_told_from_one_of_a_newer_format() {
     let damaged = |store: &Path| flip(&store.join("MANIFEST"), |_| 40);
-    assert_eq!(refused_after(("v2", "closed"), damaged), "store-manifest-damaged");
+    assert_eq!(refused_after((PRESENT, "closed"), damaged), "store-manifest-damaged");
     let newer = |store: &Path| {
         let mut bytes = fs::read(store.join("MANIFEST")).unwrap();
         bytes[8] = 2;
         bytes[96..].fill(0xee);
         fs::write(store.join("MANIFEST"), bytes).unwrap();
     };
-    assert_eq!(refused_after(("v2", "closed"), newer), "store-format");
+    assert_eq!(refused_after((PRESENT, "closed"), newer), "store-format");
 }

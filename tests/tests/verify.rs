@@ -9,7 +9,7 @@
 use ebbtide::offline::{StoredState, Verification, verify};
 use ebbtide::{Ack, Backend, Engine, EntityId, Event, LogOptions, Retune, Schema, Timestamp};
 use ebbtide_tests::crash::{builder, record};
-use ebbtide_tests::frozen::{self, FORMATS, STORES};
+use ebbtide_tests::frozen::{self, FORMATS, PRESENT, STORES};
 use ebbtide_tests::setting::PATIENCE;
 use ebbtide_tests::stream::SplitMix;
 use ebbtide_tests::victim::{Death, run};
@@ -52,7 +52,7 @@ fn assert_whole(directory: &Path) -> Verification {
 
 /// A frozen store of the present format, unpacked.
 fn frozen_store(name: &str) -> (TempDir, PathBuf) {
-    frozen_store_of(FORMATS[1], name)
+    frozen_store_of(PRESENT, name)
 }
 
 /// The same, of any format.

@@ -92,8 +92,7 @@ fn copy_records(
                 batch.put(key, value);
                 count += 1;
                 if count % BATCH_RECORDS == 0 {
-                    written = target.batch(&batch);
-                    batch = Batch::default();
+                    written = target.batch(&std::mem::take(&mut batch));
                 }
                 if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })

@@ -15,6 +15,8 @@ use crate::limits::PAGE_PAIRS_MAX;
 pub(super) struct Run {
     pub(super) pairs: PairList,
     pub(super) replaced: Rounds,
+    /// Pages of a run that was written: these take their memory.
+    pub(super) written: Pages,
 }
 
 /// Pages that are to be written, and what is to be known of each.
@@ -45,16 +47,13 @@ impl Run {
         self.replaced = Rounds::default();
     }
 
-    /// Makes `pages` those of all pairs, of `round`, in the memory of what it was before.
+    /// All pairs as pages of `round`, in the memory of those before.
     ///
     /// # Errors
     ///
     /// The key of a page that breaks the rules of its pairs, and which rule.
-    pub(super) fn write_pages(
-        &self,
-        round: Round,
-        pages: &mut Pages,
-    ) -> Result<(), (Key, RecordFault)> {
+    pub(super) fn take_pages(&mut self, round: Round) -> Result<Pages, (Key, RecordFault)> {
+        let mut pages = std::mem::take(&mut self.written);
         pages.batch.clear();
         pages.known.clear();
         let mut page = PairList::default();
@@ -75,7 +74,7 @@ impl Run {
             let bytes = u32::try_from(bytes).expect("a page is small");
             pages.known.push((key, Page { digest, pairs, bytes }));
         }
-        Ok(())
+        Ok(pages)
     }
 
     /// The places of all pairs, in order.

@@ -112,8 +112,6 @@ pub struct Saver<S> {
     /// Pairs with records of before that the last walk found changed.
     rewritten: u64,
     run: Run,
-    /// The pages of the run before, whose memory the next takes; a checkpoint that ends lets it go.
-    written: Pages,
     run_bytes_max: usize,
     dropped_max: usize,
     stored_bytes_few: u64,
@@ -167,7 +165,6 @@ impl<S: StorageEngine> Saver<S> {
             rounds,
             rewritten: 0,
             run: Run::default(),
-            written: Pages::default(),
             run_bytes_max: RUN_BYTES_MAX,
             dropped_max: PAGES_DROPPED_MAX,
             stored_bytes_few: STORED_BYTES_FEW,
@@ -324,7 +321,7 @@ impl<S: StorageEngine> Saver<S> {
         let falls = |&(log, lsn): &(u32, u64)| before.get(&log).is_some_and(|&old| lsn < old);
         assert!(!covered.iter().any(falls), "a log stays covered");
         self.write_run()?;
-        (self.run, self.written) = (Run::default(), Pages::default());
+        self.run = Run::default();
         self.verify_written()?;
         self.drop_unneeded()?;
         self.verify_written()?;
@@ -371,10 +368,10 @@ impl<S: StorageEngine> Saver<S> {
     ///
     /// As [`Saver::commit`].
     pub fn write_run(&mut self) -> Result<(), SaveError> {
-        let mut written = std::mem::take(&mut self.written);
-        let encoded = self.run.write_pages(self.round, &mut written);
-        encoded.map_err(|(key, fault)| self.fail(SaveError::Refused { key, fault }))?;
-        let Pages { batch, known } = &mut written;
+        let refused = |(key, fault)| SaveError::Refused { key, fault };
+        let pages = self.run.take_pages(self.round).map_err(refused);
+        let mut pages = pages.map_err(|error| self.fail(error))?;
+        let Pages { batch, known } = &mut pages;
         let change =
             known.iter().fold(SetDigest::default(), |set, (_, page)| set.with(page.digest));
         self.pages.extend(known.drain(..));
@@ -385,7 +382,7 @@ impl<S: StorageEngine> Saver<S> {
         self.run.clear();
         let new = batch.len().cast_signed() as i64;
         self.write_records(batch, change, new)?;
-        self.written = written;
+        self.run.written = pages;
         Ok(())
     }
 
@@ -477,6 +474,7 @@ impl<S: StorageEngine> Saver<S> {
     /// Takes nothing more because of `error`.
     fn fail(&mut self, error: SaveError) -> SaveError {
         self.failed = Some(error.to_string());
+        self.run = Run::default();
         error
     }
 }

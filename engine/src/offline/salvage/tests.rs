@@ -16,7 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const SCHEMA: &str =
     "[signals.view]\nhalf_lives = [\"1h\"]\nwindows = [\"24h\"]\ndedup = \"content\"";
-const EVENTS: u64 = 400;
+const EVENTS: u64 = 5 * PAIRS;
+/// Of these, how many come after the checkpoint.
+const LATER: u64 = EVENTS / 4;
 /// How many pairs there are: those of two pages.
 const PAIRS: u64 = PAGE_PAIRS_MAX as u64 + 16;
 
@@ -70,9 +72,9 @@ fn made(segment_bytes: u64, sourced: bool) -> TempDir {
 fn made_somehow(segment_bytes: u64, sourced: bool) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let engine = builder(&folder.path().join("store"), segment_bytes).open().unwrap();
-    record(&engine, 1, EVENTS * 3 / 4, sourced);
+    record(&engine, 1, EVENTS - LATER, sourced);
     engine.checkpoint().unwrap();
-    record(&engine, EVENTS * 3 / 4 + 1, EVENTS, sourced);
+    record(&engine, EVENTS - LATER + 1, EVENTS, sourced);
     engine.close(PATIENCE).unwrap();
     folder
 }
@@ -234,13 +236,13 @@ fn a_source_whose_name_is_lost_is_told_and_what_it_sent_last_left_out() {
         storage.put(key, &[7; 40]).unwrap();
     });
     let salvage = saved(&folder);
-    let [Trouble::Record { tag: Tag::Src, .. }, Trouble::Unnamed { count: 100, .. }] =
+    let [Trouble::Record { tag: Tag::Src, .. }, Trouble::Unnamed { count: LATER, .. }] =
         salvage.troubles[..]
     else {
         panic!("{:?}", salvage.troubles)
     };
     let left: u64 = counts(&folder, "new").values().sum();
-    assert_eq!(left + 100, whole.values().sum::<u64>());
+    assert_eq!(left + LATER, whole.values().sum::<u64>());
     // The logs name it as long as they hold everything.
     let folder = made(1 << 20, true);
     harm(&folder, |storage| {

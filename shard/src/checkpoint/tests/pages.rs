@@ -245,3 +245,21 @@ fn records_of_single_pairs_are_read_and_replaced() {
     assert_eq!(loaded.meta.format, FORMAT_VERSION);
     assert_eq!(answers(&world.recovered(&found, &loaded.meta)), world.truth());
 }
+
+#[test]
+fn a_pair_that_keeps_no_rules_ends_checkpoints_and_leaves_the_last_one() {
+    let (_, mut storage, _) = saved();
+    let mut saver = resumed(&mut storage);
+    let mut walk = saver.begin_walk().unwrap();
+    let mut chunk = ledger().checkpoint(&mut walk, Lsn::FIRST, &NUMBERS).unwrap();
+    let bad = ListedPair::of((EntityId(5), NUMBERS[0]), &PairRecord::blank());
+    chunk.put(bad, &[], (None, true));
+    saver.commit(&chunk).unwrap();
+    let refused = saver.write_run().unwrap_err();
+    let half_lives = RecordFault::HalfLives { count: 0 };
+    assert!(matches!(&refused, SaveError::Refused { fault, .. } if *fault == half_lives));
+    let failed = SaveError::Failed { cause: refused.to_string() };
+    assert_eq!(saver.write_run(), Err(failed.clone()));
+    assert_eq!(saver.finish(2, Vec::new()), Err(failed));
+    assert!(found(&storage).is_ok());
+}
