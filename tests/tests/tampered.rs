@@ -218,7 +218,7 @@ fn records_that_are_newer_than_every_log_are_told_as_such() {
         let engine = Arc::clone(&engine);
         move || engine.checkpoint()
     });
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_secs(2));
     let ahead = store.copy();
     stopped.go_on();
     checkpoint.join().unwrap().unwrap();
