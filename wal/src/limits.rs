@@ -41,6 +41,9 @@ pub const NOTE_RESERVE_BYTES: usize = BLOCK_BYTES;
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Segment file unless asked otherwise.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
+/// Largest segment that a log is opened with, if no file is ready: it is zeroed before the first
+/// event may come, and all others beside events.
+pub const FIRST_SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Segments a log must be allowed to have: one that retires while the next is filled.
 pub const SEGMENTS_MIN: u64 = 3;
 /// Zeroed or recycled files kept ready beyond the one in use. One is enough to rotate without
@@ -76,6 +79,9 @@ const _: () = {
     assert!(segment_bytes_min(GROUP_BYTES_DEFAULT) <= SEGMENT_BYTES_DEFAULT);
     assert!(segment_bytes_min(GROUP_BYTES_MAX) <= SEGMENT_BYTES_MAX);
     assert!(SEGMENT_BYTES_DEFAULT.is_multiple_of(BLOCK_BYTES as u64));
+    // Whatever the groups, the first segment takes one.
+    assert!(segment_bytes_min(GROUP_BYTES_MAX) <= FIRST_SEGMENT_BYTES_MAX);
+    assert!(FIRST_SEGMENT_BYTES_MAX.is_multiple_of(BLOCK_BYTES as u64));
     assert!(ZERO_CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(READ_WINDOW_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(SPARES_MAX >= 1, "without a spare no rotation");

@@ -19,7 +19,8 @@ use crate::frame::read_header;
 use crate::key::{ChainHash, EpochSource, SegmentId};
 use crate::lane::{CommitLane, UpkeepLane, write_all};
 use crate::limits::{
-    BLOCK_BYTES, LogOptions, OptionsError, SEGMENT_HEADER_BYTES, SPARES_MAX, segment_bytes_min,
+    BLOCK_BYTES, FIRST_SEGMENT_BYTES_MAX, LogOptions, OptionsError, SEGMENT_HEADER_BYTES,
+    SPARES_MAX, segment_bytes_min,
 };
 use crate::log::{Log, LogStart, seal_segment};
 use crate::lsn::Lsn;
@@ -238,15 +239,16 @@ impl Replayed {
     }
 }
 
-/// Makes the first file, zeroed. On a nearly full disk a smaller one: a store must be able to
-/// open so that a checkpoint can free what the log holds.
+/// Makes the first file, zeroed; a short one, for whoever opens the log waits for it. On a nearly
+/// full disk a shorter one yet: a store must be able to open so that a checkpoint can free what the
+/// log holds.
 async fn prepare_first<S: Storage>(
     lane: &mut UpkeepLane<S>,
     number: u64,
     options: LogOptions,
 ) -> Result<(FileName, u64), IoFault> {
     let least = segment_bytes_min(options.group_bytes);
-    let mut bytes = options.segment_bytes;
+    let mut bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES_MAX);
     loop {
         match lane.prepare(number, bytes).await {
             Ok(()) => break,

@@ -13,9 +13,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ebbtide_wal::storage::Storage;
+use ebbtide_wal::limits::FIRST_SEGMENT_BYTES_MAX;
 use ebbtide_wal::storage::sim::Rng;
 use ebbtide_wal::storage::threads::Threads;
+use ebbtide_wal::storage::{FileName, Storage};
 use ebbtide_wal::{
     CheckpointNote, IoThreads, Log, LogIdentity, LogOptions, Lsn, RecoveryReport, ReplayOptions,
     StartOptions, Started, StoreId, WalWriter, ready, replay,
@@ -88,6 +89,30 @@ fn threads_write_a_log_that_is_read_back_whole() {
         assert!(io.pump_until(&mut log, LONG, Log::is_closed));
         io.stop();
     }
+}
+
+/// Whoever opens a store waits until its first segment is zeroed, which took 18 ms for 32 MiB.
+#[test]
+fn a_log_is_opened_with_a_short_segment_and_goes_on_in_whole_ones() {
+    const WHOLE: u64 = 4 * FIRST_SEGMENT_BYTES_MAX;
+    let home = tempfile::tempdir().unwrap();
+    let storage = Threads::open(home.path()).unwrap();
+    let found = ready(replay(&storage, IDENTITY, ReplayOptions::default(), |_| Ok(()))).unwrap();
+    let log = LogOptions { segment_bytes: WHOLE, ..LogOptions::default() };
+    let options = StartOptions { log, seed: [7; 32], lsn_first_min: Lsn::NONE };
+    let Started { mut log, commit, upkeep } = ready(found.start(&storage, options)).unwrap();
+    let bytes = |segment| {
+        let path = home.path().join(FileName::Segment(segment).to_string());
+        std::fs::metadata(path).map_or(0, |file| file.len())
+    };
+    assert_eq!([bytes(1), bytes(2)], [FIRST_SEGMENT_BYTES_MAX, 0]);
+    let mut io = IoThreads::start("test", commit, upkeep, || {}).unwrap();
+    while log.stats().rotations == 0 {
+        assert!(io.pump_until(&mut log, LONG, |log| log.room() >= 24 * 10_000));
+        assert!(append(&mut log, 10_000));
+    }
+    assert_eq!(bytes(2), WHOLE);
+    io.stop();
 }
 
 #[test]
