@@ -56,15 +56,16 @@ impl<T: Count> BucketedCounter for Dense<T> {
         Some(block)
     }
 
-    fn of_listed(listed: &[Listed], _heads: Heads) -> Option<Self> {
-        let mut block = Self::EMPTY;
+    fn fits_listed(listed: &[Listed]) -> bool {
+        // Room for one event more, but where no class has more.
+        let fits = |count| T::try_from(count).is_ok_and(|count| count.next().is_some());
+        T::FULL == Added::Saturated || listed.iter().all(|&(_, count)| fits(count))
+    }
+
+    fn take_listed(&mut self, listed: &[Listed], _heads: Heads) {
         for &(at, count) in listed {
-            let bucket = &mut block.0[usize::from(at)];
-            *bucket = T::try_from(count).ok()?;
-            // Room for one event more.
-            bucket.next()?;
+            self.0[usize::from(at)] = T::try_from(count).unwrap_or(T::ZERO);
         }
-        Some(block)
     }
 
     #[inline]
@@ -121,16 +122,5 @@ impl<T: Count> BucketedCounter for Dense<T> {
     fn list(&self, _heads: Heads, list: &mut Vec<Listed>) {
         let counts = (0..).zip(self.0.map(Into::into));
         list.extend(counts.filter(|&(_, count)| count > 0));
-    }
-}
-
-impl Dense<u32> {
-    /// The block that holds the `listed` buckets, with room for more or not.
-    pub(super) fn full(listed: &[Listed]) -> Self {
-        let mut block = Self::EMPTY;
-        for &(at, count) in listed {
-            block.0[usize::from(at)] = count;
-        }
-        block
     }
 }

@@ -59,9 +59,11 @@ trait BucketedCounter: Copy {
     /// The block that holds `counts`, unless this class lacks the room for them and one event more.
     fn holding(counts: &Counts, heads: Heads) -> Option<Self>;
 
-    /// The block that holds the `listed` buckets, by position, unless [`BucketedCounter::holding`]
-    /// would find no room for them.
-    fn of_listed(listed: &[Listed], heads: Heads) -> Option<Self>;
+    /// Whether a block has room for the `listed` buckets, as [`BucketedCounter::holding`] does.
+    fn fits_listed(listed: &[Listed]) -> bool;
+
+    /// Takes over the `listed` buckets, which come by position and fit. All were empty.
+    fn take_listed(&mut self, listed: &[Listed], heads: Heads);
 
     /// Lets `ring` end with `to`, later than `head`: the buckets that come in are empty.
     fn advance(&mut self, ring: Ring, head: u32, to: u32);
@@ -305,8 +307,9 @@ impl BucketStore {
     pub fn put_back(&mut self, at: &mut BucketRef, head: Timestamp, listed: &[Listed]) {
         self.release(at);
         let heads = Heads::of(head);
-        *at = if let Some(block) = Packed::<32>::of_listed(listed, heads) {
-            BucketRef::new(Class::Packed32, self.packed32.insert(block))
+        *at = if Packed::<32>::fits_listed(listed) {
+            let index = self.packed32.insert_with(|block| block.take_listed(listed, heads));
+            BucketRef::new(Class::Packed32, index)
         } else {
             self.put_back_many(heads, listed)
         };
@@ -314,17 +317,20 @@ impl BucketStore {
 
     #[inline(never)]
     fn put_back_many(&mut self, heads: Heads, listed: &[Listed]) -> BucketRef {
-        if let Some(block) = Packed::<96>::of_listed(listed, heads) {
-            BucketRef::new(Class::Packed96, self.packed96.insert(block))
-        } else if let Some(block) = Packed::<160>::of_listed(listed, heads) {
-            BucketRef::new(Class::Packed160, self.packed160.insert(block))
-        } else if let Some(block) = Dense::<u8>::of_listed(listed, heads) {
-            BucketRef::new(Class::Dense8, self.dense8.insert(block))
-        } else if let Some(block) = Dense::<u16>::of_listed(listed, heads) {
-            BucketRef::new(Class::Dense16, self.dense16.insert(block))
-        } else {
-            BucketRef::new(Class::Dense32, self.dense32.insert(Dense::full(listed)))
+        macro_rules! put_back_in {
+            ($block:ty, $class:ident, $slab:ident) => {
+                if <$block>::fits_listed(listed) {
+                    let index = self.$slab.insert_with(|block| block.take_listed(listed, heads));
+                    return BucketRef::new(Class::$class, index);
+                }
+            };
         }
+        put_back_in!(Packed<96>, Packed96, packed96);
+        put_back_in!(Packed<160>, Packed160, packed160);
+        put_back_in!(Dense<u8>, Dense8, dense8);
+        put_back_in!(Dense<u16>, Dense16, dense16);
+        let index = self.dense32.insert_with(|block| block.take_listed(listed, heads));
+        BucketRef::new(Class::Dense32, index)
     }
 
     fn written_out(&self, at: BucketRef, heads: Heads) -> Counts {

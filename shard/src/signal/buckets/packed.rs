@@ -196,34 +196,52 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         Some(block)
     }
 
-    fn of_listed(listed: &[Listed], heads: Heads) -> Option<Self> {
-        // Room for one event more: in every bucket, and for one bucket more.
-        let full = listed.iter().any(|&(_, count)| count >= u32::from(u8::MAX));
-        if full || listed.len() + 1 >= ROOM {
-            return None;
+    fn fits_listed(listed: &[Listed]) -> bool {
+        let mut most = 0;
+        for &(_, count) in listed {
+            most = count.max(most);
         }
-        let mut block = Self::EMPTY;
+        // Room for one event more: in every bucket, and for one bucket more.
+        most < u32::from(u8::MAX) && listed.len() + 1 < ROOM
+    }
+
+    fn take_listed(&mut self, listed: &[Listed], heads: Heads) {
+        let [last_minute, last_hour] = heads.positions();
+        let (mut minutes, mut newest_minutes, mut up_to_hour) = (0, 0, 0);
         // Counted, not searched for: a search's branches are hard to foretell.
-        let up_to = |listed: &[Listed], last: usize| {
-            listed.iter().filter(|&&(at, _)| usize::from(at) <= last).count()
-        };
-        let (minutes, hours) = listed.split_at(up_to(listed, MINUTE_BUCKETS - 1));
-        for (ring, listed) in [(Ring::Minutes, minutes), (Ring::Hours, hours)] {
-            let last = heads.position(ring, 0);
-            // The newest stand at positions up to the last one, the others behind it.
-            let newest = up_to(listed, last);
-            for (i, &(at, count)) in listed.iter().enumerate() {
-                let at = usize::from(at);
-                let (newer, ago) = if i < newest {
-                    (newest - 1 - i, last - at)
-                } else {
-                    (newest + listed.len() - 1 - i, last + ring.count() - at)
-                };
-                block.set_used(ring, ago);
-                block.counts[Self::place(ring, newer)] = u8::try_from(count).ok()?;
+        for &(at, _) in listed {
+            let at = usize::from(at);
+            minutes += usize::from(at < MINUTE_BUCKETS);
+            newest_minutes += usize::from(at <= last_minute);
+            up_to_hour += usize::from(at <= last_hour);
+        }
+        // The newest of a ring stand at positions up to the last one, the others behind it.
+        let (minutes, hours) = listed.split_at(minutes);
+        let (newest, older) = minutes.split_at(newest_minutes);
+        let (newest_hours, older_hours) = hours.split_at(up_to_hour - minutes.len());
+        let (of_newest, rest) = self.counts.split_at_mut(newest.len());
+        let mut bits = 0;
+        for (listed, places, end) in
+            [(newest, of_newest, last_minute), (older, rest, last_minute + MINUTE_BUCKETS)]
+        {
+            for (&(at, count), place) in listed.iter().rev().zip(places) {
+                bits |= 1 << (end - usize::from(at));
+                *place = narrow(count);
             }
         }
-        Some(block)
+        self.minutes = bits;
+        let (rest, of_newest) = self.counts.split_at_mut(ROOM - newest_hours.len());
+        let of_older = &mut rest[ROOM - hours.len()..];
+        for (listed, places, end) in [
+            (newest_hours, of_newest, last_hour),
+            (older_hours, of_older, last_hour + HOUR_BUCKETS),
+        ] {
+            for (&(at, count), place) in listed.iter().zip(places) {
+                let ago = end - usize::from(at);
+                self.hours[ago / 64] |= 1 << (ago % 64);
+                *place = narrow(count);
+            }
+        }
     }
 
     #[inline(always)]
@@ -318,6 +336,13 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
             }
         }
     }
+}
+
+/// A count that was seen to fit.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "it was seen to fit")]
+const fn narrow(count: u32) -> u8 {
+    count as u8
 }
 
 /// Which bits of a bitmap's word stand for these ages, one of which at least is behind its begin.

@@ -35,6 +35,14 @@ impl<T: BucketedCounter> Slab<T> {
         u32::try_from(index).expect("a reference to a block has 29 bits for its index")
     }
 
+    /// Keeps an empty block that `fill` gets to fill where it stays, and says where. What is built
+    /// elsewhere, a byte here and there, and then copied, is waited for.
+    pub(super) fn insert_with(&mut self, fill: impl FnOnce(&mut T)) -> u32 {
+        let index = self.insert(T::EMPTY);
+        fill(self.get_mut(index));
+        index
+    }
+
     /// Lets the block at `index` go.
     pub(super) fn remove(&mut self, index: u32) {
         debug_assert!(!self.free.contains(&index), "removed once");
