@@ -30,8 +30,8 @@ pub(super) struct Index {
     /// Which segment holds the marks that end in a number of bits. Its length is a power of two.
     directory: Box<[u32]>,
     segments: Vec<Segment>,
-    /// Entries on the move, empty in between.
-    moving: Vec<(u32, u32)>,
+    /// Entries of a segment that are not in the group their mark names; empty but while it splits.
+    strays: Vec<(u32, u32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +84,27 @@ impl Group {
         self.marks.into_iter().zip(self.slots).take_while(|&(_, slot)| slot != NO_SLOT)
     }
 
+    /// Its entries, parted by a bit of their marks, and how many went to each part. Strays go to
+    /// `strays` instead.
+    fn parted(
+        &self,
+        bit: u32,
+        is_stray: impl Fn(u32) -> bool,
+        strays: &mut Vec<(u32, u32)>,
+    ) -> [(Self, usize); 2] {
+        let mut parts = [(Self::FREE, 0); 2];
+        for (mark, slot) in self.entries() {
+            if is_stray(mark) {
+                strays.push((mark, slot));
+                continue;
+            }
+            let (part, taken) = &mut parts[(mark >> bit & 1) as usize];
+            (part.marks[*taken], part.slots[*taken]) = (mark, slot);
+            *taken += 1;
+        }
+        parts
+    }
+
     /// Takes the next entry; says `false` if there is none.
     fn push(&mut self, (mark, slot): (u32, u32)) -> bool {
         let free = self.slots.iter().position(|&slot| slot == NO_SLOT);
@@ -114,7 +135,7 @@ impl Default for Index {
         let mut groups = Blocks::default();
         groups.extend(1, Group::FREE);
         let segments = vec![Segment { taken: 0, depth: 0 }];
-        Self { groups, group_bits: 0, directory: [0].into(), segments, moving: Vec::new() }
+        Self { groups, group_bits: 0, directory: [0].into(), segments, strays: Vec::new() }
     }
 }
 
@@ -129,8 +150,7 @@ impl Index {
     fn home_of(&self, mark: u32) -> Home {
         let last = self.directory.len().wrapping_sub(1);
         let segment = self.directory[mark as usize & last] as usize;
-        // Shifts that cannot overflow save a core the look.
-        let group = (u64::from(mark).wrapping_shl(self.group_bits) >> u32::BITS) as usize;
+        let group = group_of(mark, self.group_bits);
         Home { group: segment.wrapping_shl(self.group_bits) | group, mark }
     }
 
@@ -191,7 +211,7 @@ impl Index {
         self.groups.memory_bytes()
             + size_of_val(&*self.directory)
             + self.segments.capacity() * size_of::<Segment>()
-            + self.moving.capacity() * size_of::<(u32, u32)>()
+            + self.strays.capacity() * size_of::<(u32, u32)>()
     }
 
     /// Entries of a segment that may be taken.
@@ -226,26 +246,23 @@ impl Index {
     /// any other two of it.
     #[cold]
     fn make_room(&mut self, segment: usize, mark: u32) {
-        let mut moving = std::mem::take(&mut self.moving);
-        let (first, count) = (segment << self.group_bits, 1 << self.group_bits);
-        let groups = &mut self.groups.as_mut_slice()[first..first + count];
-        moving.extend(groups.iter().flat_map(Group::entries));
-        groups.fill(Group::FREE);
-        self.segments[segment].taken = 0;
         if self.group_bits < SEGMENT_GROUP_BITS {
             self.double();
         } else {
             self.split(segment, mark);
         }
-        moving.drain(..).for_each(|entry| self.put(entry));
-        // A small index keeps none of it: its next growth is far.
-        self.moving = if self.group_bits < SEGMENT_GROUP_BITS { Vec::new() } else { moving };
     }
 
-    /// Makes the only segment, which is empty, twice as large.
+    /// Makes the only segment twice as large.
     fn double(&mut self) {
+        let entries: Vec<_> = self.groups.as_slice().iter().flat_map(Group::entries).collect();
+        self.groups.as_mut_slice().fill(Group::FREE);
         self.groups.extend(1 << self.group_bits, Group::FREE);
         self.group_bits += 1;
+        self.segments[0].taken = 0;
+        for entry in entries {
+            self.put(entry);
+        }
     }
 
     /// Gives the upper half of a segment's marks, in the order of their next bit, to a new one.
@@ -256,13 +273,40 @@ impl Index {
             self.directory = self.directory.repeat(2).into();
         }
         let new = self.segments.len();
-        self.segments[segment].depth += 1;
-        self.segments.push(Segment { taken: 0, depth: depth + 1 });
+        let half = Segment { taken: 0, depth: depth + 1 };
+        self.segments[segment] = half;
+        self.segments.push(half);
         self.groups.extend(SEGMENT_GROUPS, Group::FREE);
-        let new = u32::try_from(new).expect("a directory of 2^20 entries names them all");
+        let name = u32::try_from(new).expect("a directory of 2^20 entries names them all");
         let upper_half = mark as usize & ((1 << depth) - 1) | 1 << depth;
-        self.directory.iter_mut().skip(upper_half).step_by(2 << depth).for_each(|at| *at = new);
+        self.directory.iter_mut().skip(upper_half).step_by(2 << depth).for_each(|at| *at = name);
+        self.part([segment, new], depth);
     }
+
+    /// Parts the entries of the first of two segments, by a bit of their marks. A mark names the
+    /// same group of either, so only those that had made way for others are put in anew.
+    fn part(&mut self, segments: [usize; 2], bit: u32) {
+        let mut strays = std::mem::take(&mut self.strays);
+        for place in 0..SEGMENT_GROUPS {
+            let at = segments.map(|segment| segment << SEGMENT_GROUP_BITS | place);
+            let is_stray = |mark| group_of(mark, SEGMENT_GROUP_BITS) != place;
+            let groups = self.groups.as_mut_slice();
+            let parts = groups[at[0]].parted(bit, is_stray, &mut strays);
+            for (half, (group, taken)) in parts.into_iter().enumerate() {
+                groups[at[half]] = group;
+                self.segments[segments[half]].taken += taken;
+            }
+        }
+        strays.drain(..).for_each(|entry| self.put(entry));
+        self.strays = strays;
+    }
+}
+
+/// Which group of a segment a mark names.
+#[inline(always)]
+fn group_of(mark: u32, group_bits: u32) -> usize {
+    // Shifts that cannot overflow save a core the look.
+    (u64::from(mark).wrapping_shl(group_bits) >> u32::BITS) as usize
 }
 
 #[cfg(test)]
@@ -319,6 +363,23 @@ mod tests {
             |slot: &u32| index.likely(index.home(hash(*slot), SignalId(0))) == *slot as usize;
         let at_once = (0..20_000).filter(is_likely).count();
         assert!(at_once > 19_000, "{at_once}");
+    }
+
+    /// All marks name one group of their segments, so nearly all entries are in others.
+    #[test]
+    fn entries_that_made_way_are_found_after_their_segment_split() {
+        let (mut index, signal) = (Index::default(), SignalId(0));
+        let names_first = |hash: &EntityHash| group_of(hash.mark(signal), SEGMENT_GROUP_BITS) == 0;
+        let mut hashes: Vec<_> = (0..).map(EntityHash).filter(names_first).take(7_001).collect();
+        let other = hashes.pop().unwrap();
+        for (slot, &hash) in hashes.iter().enumerate() {
+            index.insert(hash, signal, slot);
+        }
+        assert!(index.segments.len() >= 3 && index.strays.is_empty());
+        for (slot, &hash) in hashes.iter().enumerate().step_by(7) {
+            assert_eq!(index.find(index.home(hash, signal), |found| found == slot), Some(slot));
+        }
+        assert_eq!(index.find(index.home(other, signal), |_| true), None);
     }
 
     #[test]
