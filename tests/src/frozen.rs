@@ -45,9 +45,9 @@ pub const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// The source of the stores' numbered events.
 pub const SOURCE: &str = "orders.csv";
 /// The formats of checkpoints there were: folders of the fixtures, the present one last.
-pub const FORMATS: [&str; 3] = ["v1", "v2", PRESENT];
+pub const FORMATS: [&str; 4] = ["v1", "v2", "v3", PRESENT];
 /// The present format.
-pub const PRESENT: &str = "v3";
+pub const PRESENT: &str = "v4";
 /// The frozen stores: name, shards they were written with, and whether they were closed in order.
 pub const STORES: [(&str, usize, bool); 2] = [("closed", 1, true), ("killed", 4, false)];
 

@@ -8,7 +8,7 @@ use super::load::Page;
 use super::record::encode_into;
 use super::{Batch, Chunk, Key, PairList, RecordFault, Round, Rounds};
 use crate::EntityId;
-use crate::limits::PAGE_PAIRS_MAX;
+use crate::limits::{PAGE_HASHED_BYTES, PAGE_PAIRS_MAX};
 
 /// Pairs of one round, and which records they replace.
 #[derive(Debug, Default)]
@@ -56,25 +56,36 @@ impl Run {
         let mut pages = std::mem::take(&mut self.written);
         pages.batch.clear();
         pages.known.clear();
-        let mut page = PairList::default();
-        for places in self.places().chunks(PAGE_PAIRS_MAX) {
-            page.clear();
-            for place in places {
-                let pair = self.pairs.pairs[place.at as usize];
-                let counts = &self.pairs.counts[place.first_count as usize..];
-                page.push(pair, &counts[..pair.counts.into()]);
-            }
-            let (entity, number) = (EntityId(places[0].entity), places[0].number);
+        let (mut page, places) = (PairList::default(), self.places());
+        let mut left = &places[..];
+        while let Some(first) = left.first() {
+            let (entity, number) = (EntityId(first.entity), first.number);
             let key = Key::Page { entity, number, round };
+            left = self.fill((key, &mut page), left);
             let before = pages.batch.value_bytes();
             let encoded = pages.batch.put_with(key, |values| encode_into(key, &page, values));
             let digest = encoded.map_err(|fault| (key, fault))?;
-            let pairs = u32::try_from(places.len()).expect("a page is small");
+            let pairs = u32::try_from(page.len()).expect("a page is small");
             let bytes = pages.batch.value_bytes() - before;
             let bytes = u32::try_from(bytes).expect("a page is small");
             pages.known.push((key, Page { digest, pairs, bytes }));
         }
         Ok(pages)
+    }
+
+    /// Makes a page of the first pairs; gives back the places of those that do not belong to it.
+    fn fill<'p>(&self, (key, page): (Key, &mut PairList), places: &'p [Place]) -> &'p [Place] {
+        page.clear();
+        let hashed_max = PAGE_HASHED_BYTES - key.to_bytes().len();
+        for (taken, place) in places.iter().enumerate() {
+            if taken == PAGE_PAIRS_MAX || page.archive_bytes() >= hashed_max {
+                return &places[taken..];
+            }
+            let pair = self.pairs.pairs[place.at as usize];
+            let counts = &self.pairs.counts[place.first_count as usize..];
+            page.push(pair, &counts[..pair.counts.into()]);
+        }
+        &[]
     }
 
     /// The places of all pairs, in order.

@@ -4,7 +4,7 @@
 //! and replaying the logs behind what is covered must answer as that one does, to the bit.
 
 use super::*;
-use crate::limits::{PAGE_PAIRS_MAX, PARTITIONS};
+use crate::limits::PARTITIONS;
 use crate::{
     EntityId, Materializer as _, PartitionKey, RestoredPair, RoutedEvent, Schema, SignalId,
     SignalLedger, Timestamp,

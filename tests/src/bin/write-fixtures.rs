@@ -1,7 +1,7 @@
 //! Writes the frozen stores of the present format: once, when a format is new.
 //!
 //! ```text
-//! cargo run -p ebbtide-tests --bin write-fixtures -- tests/fixtures/v3
+//! cargo run -p ebbtide-tests --bin write-fixtures -- tests/fixtures/v4
 //! ```
 //!
 //! Promises: a folder that exists is left alone. The store that was not closed is copied while its
@@ -13,6 +13,7 @@ use ebbtide_tests::setting::PATIENCE;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{env, fs};
 
 fn main() -> ExitCode {
@@ -37,6 +38,9 @@ fn write(to: &Path) -> Result<(), Box<dyn Error>> {
         fs::write(to.join(format!("{name}.answers")), frozen::answers(&engine))?;
         if closed {
             engine.close(PATIENCE)?;
+        } else {
+            // Its log renames and removes files for a while.
+            std::thread::sleep(Duration::from_secs(1));
         }
         frozen::pack(&store, &packed)?;
         drop(engine);

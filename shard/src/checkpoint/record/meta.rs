@@ -7,7 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// The version of the format of checkpoints. Those before are read too.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// The one record that vouches for all others.
 #[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]

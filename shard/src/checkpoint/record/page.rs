@@ -126,6 +126,13 @@ impl PairList {
         size_of_val(&*self.pairs) + size_of_val(&*self.counts)
     }
 
+    /// Bytes of its archive.
+    pub(crate) const fn archive_bytes(&self) -> usize {
+        size_of::<ArchivedPairList>()
+            + self.pairs.len() * size_of::<ArchivedListedPair>()
+            + self.counts.len() * size_of::<rkyv::Archived<(u8, u32)>>()
+    }
+
     /// Adds all of another list behind.
     pub(crate) fn append(&mut self, other: &Self) {
         self.pairs.extend_from_slice(&other.pairs);
@@ -191,5 +198,15 @@ mod tests {
         ];
         assert_eq!(offsets, [0, 8, 16, 24, 48, 56, 57, 58, 59]);
         assert_eq!(size_of::<rkyv::Archived<(u8, u32)>>(), 5);
+        let mut list = PairList::default();
+        for counts in [&[][..], &[(1, 2), (3, 4)], &[(5, 6)]] {
+            let mut archive = Vec::new();
+            list.archive_into(&mut archive).unwrap();
+            assert_eq!(list.archive_bytes(), archive.len());
+            list.push_record(
+                (EntityId(1), 2),
+                &PairRecord { counts: counts.into(), ..PairRecord::blank() },
+            );
+        }
     }
 }

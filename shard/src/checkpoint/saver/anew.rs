@@ -8,7 +8,9 @@ use super::{
     Batch, Key, Loaded, MetaRecord, RecordDigest, Round, SaveError, Saver, StorageEngine, compare,
     encode, round_of,
 };
-use crate::limits::{COPIED_BYTES_MAX, PAGE_PAIRS_FEW, PAGES_FEW};
+use crate::limits::{
+    COPIED_BYTES_MAX, PAGE_HASHED_BYTES, PAGE_PAIRS_MAX, PAGES_FEW, PAGES_FOR_FULL_MAX,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<S: StorageEngine> Saver<S> {
@@ -31,7 +33,9 @@ impl<S: StorageEngine> Saver<S> {
     }
 
     fn has_mostly_empty_pages(&self) -> bool {
-        self.pages.len() as u64 > PAGES_FEW + self.rounds.pairs() / PAGE_PAIRS_FEW
+        let by_pairs = self.rounds.pairs() / PAGE_PAIRS_MAX as u64;
+        let full = by_pairs.max(self.latest_bytes() / PAGE_HASHED_BYTES as u64);
+        self.pages.len() as u64 > PAGES_FEW + PAGES_FOR_FULL_MAX * full
     }
 
     fn has_single_pairs(&self) -> bool {

@@ -1,6 +1,9 @@
 //! Which pages a storage keeps over many checkpoints, and what becomes of records of single pairs.
 
+use super::super::digest::DIGEST_BYTES;
+use super::super::run::Run;
 use super::*;
+use crate::limits::PAGE_HASHED_BYTES;
 
 fn rounds_stored(storage: &MemoryStorage) -> BTreeMap<Round, usize> {
     let mut rounds = BTreeMap::new();
@@ -182,10 +185,38 @@ fn a_checkpoint_written_anew_without_some_pairs_does_not_count() {
 fn pages_that_are_mostly_empty_are_written_anew() {
     let mut kept = Kept::new();
     let wrote_all = (0..2000).find(|&pair| kept.checkpoint([pair]) > 1 && pair > 0);
-    // 1024 pages, and one more for each sixteen pairs.
-    assert_eq!(wrote_all, Some(1093));
-    let pages = values(kept.storage(), Tag::Sig).len();
-    assert_eq!(pages, 1094_usize.div_ceil(PAGE_PAIRS_MAX));
+    // 1024 pages, and eight more for each of the six full ones that so many pairs would fill.
+    assert_eq!(wrote_all, Some(1024 + 8 * 6 + 1));
+    assert!(values(kept.storage(), Tag::Sig).len() < 10, "they are full");
+}
+
+#[test]
+fn a_page_ends_with_the_pair_that_fills_what_is_hashed_at_once() {
+    let pages_of = |pairs: u64, counts: u8| {
+        let mut run = Run::default();
+        for entity in (0..pairs).map(EntityId) {
+            let counts: Vec<_> = (0..counts).map(|position| (position, 1)).collect();
+            let all_time = 1 + counts.len() as u64;
+            let record = PairRecord { half_lives: 1, all_time, counts, ..PairRecord::blank() };
+            run.pairs.push_record((entity, NUMBERS[0]), &record);
+        }
+        let pages = run.take_pages(Round::FIRST.next()).unwrap().known;
+        assert_eq!(pages.iter().map(|(_, page)| u64::from(page.pairs)).sum::<u64>(), pairs);
+        pages
+    };
+    for counts in [2, 13, 14, 15, 50, 228] {
+        let pair_bytes = 60 + 5 * usize::from(counts);
+        let mut pages = pages_of(1000, counts);
+        let _may_be_shorter = pages.pop().unwrap();
+        assert!(pages.len() > 3);
+        for (key, page) in pages {
+            let hashed = key.to_bytes().len() + page.bytes as usize - DIGEST_BYTES;
+            let enough = PAGE_HASHED_BYTES..PAGE_HASHED_BYTES + pair_bytes;
+            assert!(enough.contains(&hashed), "{hashed} bytes of pairs of {pair_bytes}");
+        }
+    }
+    let pairs: Vec<_> = pages_of(600, 0).iter().map(|(_, page)| page.pairs).collect();
+    assert_eq!(pairs, [256, 256, 88], "more are not lost with one");
 }
 
 /// What is left of a checkpoint that was not finished is needless once another one was.
