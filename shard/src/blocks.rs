@@ -14,15 +14,14 @@
 //!
 //! Why huge pages: with pages of 4 KiB, finding the page of a line costs as much as fetching the
 //! line once a ledger has millions of pairs. Where the kernel gives none, all works as well, but
-//! slower. Why ahead, on another thread (`ahead`): the first touch of a huge page clears 2 MiB at
-//! once, and on a virtual machine fetches them from the host too, 20 ms in the middle of a
+//! slower. Why ahead, on a thread that ends with it: the first touch of a huge page clears 2 MiB
+//! at once, and on a virtual machine fetches them from the host too, 20 ms in the middle of a
 //! batch. A page that is needed before it is ready is waited for: only what grows by millions of
 //! blocks a second needs it so soon, and small pages would make every later look slower, for the
 //! kernel joins them late.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
-use crate::ahead::Ahead;
 use crate::limits::{
     BLOCK_INDEX_BITS, HUGE_PAGE_BYTES, PAGE_BYTES, RESERVED_BYTES_MAX, SMALL_BLOCKS_BYTES,
 };
@@ -31,8 +30,10 @@ use aligned_vec::{AVec, RuntimeAlign};
 use rustix::mm::{Advice, madvise};
 use rustix::process::{Resource, getrlimit};
 use rustix::system::sysinfo;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::ffi::c_void;
 use std::fs;
+use std::thread::{self, JoinHandle};
 
 /// Huge pages at the beginning whose memory comes as it is touched.
 const TOUCHED_PAGES: usize = 2;
@@ -43,8 +44,8 @@ pub struct Blocks<T> {
     memory: AVec<T, RuntimeAlign>,
     /// Huge pages that blocks have begun to fill.
     pages: usize,
-    /// The memory of the next one, on its way. It is waited for before this memory goes.
-    ahead: Option<Ahead>,
+    /// The thread that gets the memory of the next one. It never outlives that memory.
+    ahead: Option<JoinHandle<()>>,
 }
 
 impl<T> Default for Blocks<T> {
@@ -62,7 +63,7 @@ impl<T> Drop for Blocks<T> {
 impl<T> Blocks<T> {
     /// Waits until the page ahead has its memory. Says whether there is such a page.
     fn wait_for_ahead(&mut self) -> bool {
-        self.ahead.take().is_some_and(Ahead::wait)
+        self.ahead.take().is_some_and(|ahead| ahead.join().is_ok())
     }
 }
 
@@ -138,7 +139,7 @@ impl<T: Copy> Blocks<T> {
         if self.pages >= TOUCHED_PAGES
             && let Some(next) = HugePage::of(&self.memory, self.pages)
         {
-            self.ahead = Ahead::begin(move || get_memory(next));
+            self.ahead = thread::Builder::new().spawn(move || get_memory(next)).ok();
         }
     }
 
@@ -226,8 +227,12 @@ impl HugePage {
     }
 }
 
-/// Gets the memory of a page, which takes its time.
+/// Gets the memory of a page, on a thread of its own.
 fn get_memory(page: HugePage) {
+    // Not on the core of the shard whose thread began this one. A refusal costs it some time.
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    let _refused = sched_setaffinity(None, &all);
     ask_for_huge_page(page);
     advise(page, Advice::LinuxPopulateWrite);
 }
@@ -243,8 +248,8 @@ fn advise(HugePage(address): HugePage, advice: Advice) {
     debug_assert!(matches!(advice, Advice::LinuxHugepage | Advice::LinuxPopulateWrite));
     let start: *mut c_void = std::ptr::without_provenance_mut(address);
     // SAFETY: needs a range that is mapped and whose contents the advice leaves alone. Holds
-    // because `Blocks` makes pages of ranges within its vector's capacity only, and waits until
-    // nobody has one before the vector moves or goes; and because these two change how memory
+    // because `Blocks` makes pages of ranges within its vector's capacity only, and waits for the
+    // thread that has one before the vector moves or goes; and because these two change how memory
     // is backed, never what it reads as: the kernel touches it as a write would that changes
     // nothing. A kernel that does not know an advice says no, as those before 5.14 do. Tests:
     // `blocks_stay_what_they_are_through_every_growth`,
