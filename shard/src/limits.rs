@@ -121,7 +121,7 @@ pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
 pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
 /// Bytes of pairs that are collected, sorted and written to the checkpoint at once, give or take a
 /// step of a walk. Bounds the memory a checkpoint takes: it holds them twice until it is finished.
-pub const RUN_BYTES_MAX: usize = 64 << 20;
+pub const RUN_BYTES_MAX: usize = 48 << 20;
 /// Parts of a checkpoint that a shard keeps until the log is durable up to them.
 pub const SAVE_PARTS_WAITING_MAX: usize = 4;
 

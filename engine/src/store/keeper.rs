@@ -12,6 +12,7 @@
 
 use super::checkpointer::{CheckpointError, CheckpointMetrics, Pace, lock};
 use super::files::{self, StoreFiles};
+use super::part_lane::{PartLane, UnderWay, pair_bytes};
 use super::recover::LEAVING;
 use super::savers::Savers;
 use super::{StoreError, StoreLock, backup, seal};
@@ -22,19 +23,16 @@ use ebbtide_shard::checkpoint::{
     CheckpointDone, IdsRecord, Key, SaveError, SourceRecord, StorageError,
 };
 use ebbtide_shard::port::Mail;
-use ebbtide_shard::saving::{SavePart, SaveSink};
+use ebbtide_shard::saving::SavePart;
 use ebbtide_shard::source::{SourceId, SourceName};
 use ebbtide_wal::{CheckpointNote, Lsn};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Parts of one shard that may be on their way.
-const PARTS_UNDER_WAY: usize = 4;
 /// Time between checkpoints at least, unless a host asks.
 const SPACING: Duration = Duration::from_secs(1);
 /// How often the size of the logs is looked at.
@@ -61,28 +59,10 @@ pub(crate) struct Charge {
     pub(crate) lock: Arc<StoreLock>,
 }
 
-/// The way of one shard's parts to the thread.
-struct PartLane {
-    shard: usize,
-    orders: Sender<Order>,
-    under_way: Arc<AtomicUsize>,
-}
-
-impl SaveSink for PartLane {
-    fn has_room(&self) -> bool {
-        self.under_way.load(Ordering::Acquire) < PARTS_UNDER_WAY
-    }
-
-    fn take(&mut self, part: SavePart) -> bool {
-        self.under_way.fetch_add(1, Ordering::AcqRel);
-        self.orders.send(Order::Part(self.shard, part)).is_ok()
-    }
-}
-
 /// A checkpoint that is being taken.
 struct Running {
     begun: Instant,
-    under_way: Vec<Arc<AtomicUsize>>,
+    under_way: Arc<UnderWay>,
     covered: Vec<Option<Lsn>>,
     sources: BTreeMap<SourceId, SourceParts>,
     waiting: Vec<Sender<Result<CheckpointDone, CheckpointError>>>,
@@ -249,10 +229,10 @@ impl Keeper {
             return self.give_up(&CheckpointError::Down(down));
         }
         let shards = self.charge.ports.len();
-        let under_way: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let under_way = Arc::new(UnderWay::of(shards));
         let running = Running {
             begun: Instant::now(),
-            under_way: under_way.clone(),
+            under_way: Arc::clone(&under_way),
             covered: vec![None; shards],
             sources: BTreeMap::new(),
             waiting,
@@ -264,8 +244,9 @@ impl Keeper {
             Ok(walk) => walk,
             Err(error) => return self.fail(error),
         };
-        for (shard, (port, under_way)) in self.charge.ports.iter().zip(under_way).enumerate() {
-            let lane = PartLane { shard, orders: self.orders.clone(), under_way };
+        for (shard, port) in self.charge.ports.iter().enumerate() {
+            let (orders, under_way) = (self.orders.clone(), Arc::clone(&under_way));
+            let lane = PartLane::new(shard, orders, under_way);
             if let Err(down) = port.post(Mail::Checkpoint(walk, Box::new(lane))) {
                 return self.give_up(&CheckpointError::Down(down));
             }
@@ -273,9 +254,10 @@ impl Keeper {
     }
 
     fn part(&mut self, shard: usize, part: SavePart) {
+        let bytes = pair_bytes(&part);
         let saved = caught(|| self.save(shard, part));
         if let Some(running) = &self.running {
-            running.under_way[shard].fetch_sub(1, Ordering::AcqRel);
+            running.under_way.leave(shard, bytes);
         }
         self.charge.ports[shard].doorbell().ring();
         let finished = match saved {

@@ -27,6 +27,7 @@ mod lock;
 pub(crate) mod manifest;
 mod medium;
 pub(crate) mod open;
+mod part_lane;
 pub(crate) mod recover;
 mod retune;
 mod savers;
