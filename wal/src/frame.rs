@@ -169,6 +169,16 @@ pub enum FrameFault {
 ///
 /// When `frame` has another length, or one that no reader would admit.
 pub fn seal_frame(key: &FrameKey, fields: &FrameFields, frame: &mut [u8]) -> ChainHash {
+    seal_frame_with(key, fields, frame, |payload| key.hash(payload))
+}
+
+/// The same, where something else hashes payload and padding.
+pub(crate) fn seal_frame_with(
+    key: &FrameKey,
+    fields: &FrameFields,
+    frame: &mut [u8],
+    hash: impl FnOnce(&[u8]) -> [u8; HASH_BYTES],
+) -> ChainHash {
     assert_eq!(frame.len(), fields.frame_bytes(), "a frame fills its blocks");
     assert!(frame.len() <= FRAME_BYTES_MAX, "the reader's cap admits what is written");
     assert!(fields.durable < fields.lsn_first, "a frame cannot vouch for itself");
@@ -177,7 +187,7 @@ pub fn seal_frame(key: &FrameKey, fields: &FrameFields, frame: &mut [u8]) -> Cha
     let payload_bytes = u32::try_from(fields.payload_bytes).expect("capped above");
     frame[FRAME_HEADER_BYTES + fields.payload_bytes..].fill(0);
 
-    let payload_hash = key.hash(&frame[FRAME_HEADER_BYTES..]);
+    let payload_hash = hash(&frame[FRAME_HEADER_BYTES..]);
     let header = &mut frame[..FRAME_HEADER_BYTES];
     header.fill(0);
     put(header, 0, key.tag());

@@ -1,6 +1,6 @@
 //! The open group: batches that will be written together, as one frame.
 //!
-//! Promises: taking a batch is one copy; sealing adds one hash over the whole group.
+//! Promises: taking a batch is one copy, and the hash of what came before; sealing hashes the rest.
 //! Invariants: the buffer is as large as the largest frame and is never replaced by a larger
 //! one; the count of records fits its field.
 //! Fails by: nothing; the log asks [`Group::room`] first and asserts the answer.
@@ -10,9 +10,11 @@
 
 use crate::aligned::AlignedBuf;
 use crate::entry::{entry_bytes, put_entry};
-use crate::frame::{FrameFields, FrameKind, seal_frame};
-use crate::key::{ChainHash, FrameKey};
-use crate::limits::{ENTRY_ALIGN_BYTES, ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES};
+use crate::frame::{FrameFields, FrameKind, seal_frame_with};
+use crate::key::{ChainHash, FrameKey, HASH_BYTES};
+use crate::limits::{
+    ENTRY_ALIGN_BYTES, ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, HASHED_AHEAD_BYTES,
+};
 use crate::lsn::Lsn;
 
 /// Batches in memory, not yet a frame.
@@ -22,12 +24,42 @@ pub(crate) struct Group {
     payload_bytes: usize,
     first: Lsn,
     count: u32,
+    hashed: Hashed,
+}
+
+/// The beginning of a payload, hashed.
+#[derive(Debug)]
+struct Hashed {
+    key: FrameKey,
+    hasher: blake3::Hasher,
+    bytes: usize,
+}
+
+impl Hashed {
+    /// Goes on to the last whole piece of what is known of the payload.
+    fn go_on(&mut self, known: &[u8]) {
+        for piece in known[self.bytes..].chunks_exact(HASHED_AHEAD_BYTES) {
+            self.hasher.update(piece);
+            self.bytes += piece.len();
+        }
+    }
+
+    /// The hash of a whole payload under `key`.
+    fn finish(mut self, key: &FrameKey, whole: &[u8]) -> [u8; HASH_BYTES] {
+        // A segment that was begun meanwhile has another one.
+        if self.key != *key {
+            return key.hash(whole);
+        }
+        *self.hasher.update(&whole[self.bytes..]).finalize().as_bytes()
+    }
 }
 
 impl Group {
-    /// An empty group in `buffer`, whose first record will be `first`.
-    pub(crate) fn new(buffer: AlignedBuf, first: Lsn) -> Self {
-        Self { buffer, payload_bytes: 0, first, count: 0 }
+    /// An empty group in `buffer`, whose first record will be `first`; most likely it becomes a
+    /// frame under `key`.
+    pub(crate) fn new(buffer: AlignedBuf, first: Lsn, key: &FrameKey) -> Self {
+        let hashed = Hashed { key: key.clone(), hasher: key.hasher(), bytes: 0 };
+        Self { buffer, payload_bytes: 0, first, count: 0, hashed }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -57,6 +89,7 @@ impl Group {
         let first = self.first.after(u64::from(self.count));
         let payload = &mut self.buffer[FRAME_HEADER_BYTES..];
         self.payload_bytes = put_entry(payload, self.payload_bytes, records, count);
+        self.hashed.go_on(&payload[..self.payload_bytes]);
         self.count += count;
         first
     }
@@ -73,14 +106,16 @@ impl Group {
 
     /// Turns the group into a frame at the front of its buffer; gives the link for the next one.
     pub(crate) fn seal(
-        mut self,
+        self,
         key: &FrameKey,
         prev: ChainHash,
         durable: Lsn,
     ) -> (AlignedBuf, ChainHash) {
         let fields = self.fields(prev, durable);
-        let chain = seal_frame(key, &fields, &mut self.buffer[..fields.frame_bytes()]);
-        (self.buffer, chain)
+        let Self { mut buffer, hashed, .. } = self;
+        let frame = &mut buffer[..fields.frame_bytes()];
+        let chain = seal_frame_with(key, &fields, frame, |payload| hashed.finish(key, payload));
+        (buffer, chain)
     }
 
     fn fields(&self, prev: ChainHash, durable: Lsn) -> FrameFields {
@@ -109,33 +144,52 @@ mod tests {
     use crate::key::{Epoch, LogIdentity, SegmentId, StoreId};
     use crate::limits::BLOCK_BYTES;
 
-    fn key() -> FrameKey {
+    fn key(seq: u64) -> FrameKey {
         let log = LogIdentity { store: StoreId([1; 16]), shard: 0 };
-        FrameKey::derive(&SegmentId { log, seq: 1, epoch: Epoch([2; 16]) })
+        FrameKey::derive(&SegmentId { log, seq, epoch: Epoch([2; 16]) })
     }
 
     #[test]
     fn a_group_becomes_a_frame_with_its_batches() {
-        let mut group = Group::new(AlignedBuf::zeroed(2 * BLOCK_BYTES), Lsn::new(5));
+        let mut group = Group::new(AlignedBuf::zeroed(2 * BLOCK_BYTES), Lsn::new(5), &key(1));
         assert!(group.is_empty());
         assert_eq!(group.push(b"one", 1), Lsn::new(5));
         assert_eq!(group.push(b"two three", 2), Lsn::new(6));
         assert_eq!(group.last(), Lsn::new(7));
         assert_eq!(group.frame_bytes(), BLOCK_BYTES);
 
-        let (buffer, chain) = group.seal(&key(), ChainHash([3; 16]), Lsn::new(4));
-        let header = read_header(&key(), &buffer).unwrap();
+        let (buffer, chain) = group.seal(&key(1), ChainHash([3; 16]), Lsn::new(4));
+        let header = read_header(&key(1), &buffer).unwrap();
         assert_eq!(header.chain, chain);
-        header.verify_payload(&key(), &buffer[..BLOCK_BYTES]).unwrap();
+        header.verify_payload(&key(1), &buffer[..BLOCK_BYTES]).unwrap();
         let payload = &buffer[FRAME_HEADER_BYTES..][..header.fields.payload_bytes];
         let batches: Vec<_> = entries(payload, Lsn::new(5), 3).unwrap().collect();
         assert_eq!(batches[0].records, b"one");
         assert_eq!((batches[1].first, batches[1].records), (Lsn::new(6), &b"two three"[..]));
     }
 
+    /// Whatever was hashed while it filled, and under which key.
+    #[test]
+    fn a_group_of_any_length_becomes_a_frame_that_verifies() {
+        for (key_then, key_now) in [(key(1), key(1)), (key(1), key(2))] {
+            for batches in [1, 5, 6, 7, 20, 30] {
+                let bytes = 8 * HASHED_AHEAD_BYTES;
+                let mut group = Group::new(AlignedBuf::zeroed(bytes), Lsn::FIRST, &key_then);
+                for batch in 0..batches {
+                    group.push(&vec![batch; 10_000 + usize::from(batch)], 1);
+                }
+                let frame_bytes = group.frame_bytes();
+                let (buffer, chain) = group.seal(&key_now, ChainHash([3; 16]), Lsn::NONE);
+                let header = read_header(&key_now, &buffer).unwrap();
+                assert_eq!(header.chain, chain);
+                header.verify_payload(&key_now, &buffer[..frame_bytes]).unwrap();
+            }
+        }
+    }
+
     #[test]
     fn room_is_exactly_what_fits() {
-        let mut group = Group::new(AlignedBuf::zeroed(2 * BLOCK_BYTES), Lsn::FIRST);
+        let mut group = Group::new(AlignedBuf::zeroed(2 * BLOCK_BYTES), Lsn::FIRST, &key(1));
         group.push(&[0; 13], 1);
         let room = group.room();
         assert!(group.fits(&vec![0; room], 1));
@@ -147,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_count_beyond_its_field_does_not_fit() {
-        let mut group = Group::new(AlignedBuf::zeroed(2 * BLOCK_BYTES), Lsn::FIRST);
+        let mut group = Group::new(AlignedBuf::zeroed(2 * BLOCK_BYTES), Lsn::FIRST, &key(1));
         group.push(b"x", u32::MAX);
         assert!(!group.fits(b"x", 1));
     }

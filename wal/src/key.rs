@@ -73,7 +73,7 @@ impl ChainHash {
 }
 
 /// Key of one segment's frames.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FrameKey {
     key: [u8; HASH_BYTES],
     tag: [u8; 8],
@@ -101,6 +101,11 @@ impl FrameKey {
     #[must_use]
     pub const fn tag(&self) -> &[u8; 8] {
         &self.tag
+    }
+
+    /// For the keyed hash of bytes that come piece by piece.
+    pub(crate) fn hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.key)
     }
 
     /// Keyed hash of `bytes`.

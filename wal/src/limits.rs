@@ -33,6 +33,10 @@ pub const GROUP_BYTES_DEFAULT: usize = 1024 * 1024;
 /// group that no longer fitted.
 pub const FRAME_BYTES_MAX: usize = GROUP_BYTES_MAX + BLOCK_BYTES;
 
+/// Bytes of a group that are hashed at once while it fills: chunks go side by side, and when the
+/// group is full, little is left to hash while the device waits.
+pub const HASHED_AHEAD_BYTES: usize = 64 * 1024;
+
 /// What records leave free in a segment for the note of a checkpoint: a log that lacks space can
 /// still say what it need not keep, and so get some.
 pub const NOTE_RESERVE_BYTES: usize = BLOCK_BYTES;

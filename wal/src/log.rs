@@ -163,6 +163,7 @@ impl Log {
         let last = start.lsn_first.previous();
         let active = start.segments.back().expect("a log has an active segment");
         let group_bytes = start.options.group_bytes;
+        let open = Group::new(AlignedBuf::zeroed(group_bytes), start.lsn_first, &start.key);
         let log = Self {
             active: Active {
                 seq: active.seq,
@@ -174,7 +175,7 @@ impl Log {
             identity: start.identity,
             options: start.options,
             epochs: start.epochs,
-            open: Group::new(AlignedBuf::zeroed(group_bytes), start.lsn_first),
+            open,
             free: Some(AlignedBuf::zeroed(group_bytes)),
             commit: Commit::Idle,
             appended: last,

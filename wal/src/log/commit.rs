@@ -168,7 +168,8 @@ impl Log {
 
     fn take_group(&mut self) -> (Flight, AlignedBuf) {
         let free = self.free.take().expect("the second buffer is free while no write is out");
-        let group = std::mem::replace(&mut self.open, Group::new(free, self.appended.next()));
+        let next = Group::new(free, self.appended.next(), &self.active.key);
+        let group = std::mem::replace(&mut self.open, next);
         // This frame vouches as well as a watermark would, and whoever appends does not rest.
         self.watermark_asked = false;
         let (frame_bytes, last) = (group.frame_bytes(), group.last());
