@@ -119,7 +119,8 @@ fn beside_device(run: &mut Run) -> Result<(), Fault> {
     let storage = Threads::open(&run.stores.fresh("log")).map_err(&failed)?;
     let Started { mut log, commit, upkeep } = started(&storage)?;
     // Before this thread has a core of its own: they inherit the cores it may use.
-    let io = IoThreads::start("ebbtide-compare", commit, upkeep, || {}).map_err(&failed)?;
+    let io = cores::on_last(|| IoThreads::start("ebbtide-compare", commit, upkeep, || {}));
+    let io = io.map_err(&failed)?;
     let mut best = BestSize::find(&run.stores, run.effort.device_bytes).map_err(&failed)?;
     cores::on_first(|| turns_beside_device(run, (&mut log, io), &mut best))
 }
