@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::io::{CommitDone, CommitIo, UpkeepDone, UpkeepIo};
-use crate::lane::{CommitLane, UpkeepLane};
+use crate::lane::{CommitLane, Lane, UpkeepLane};
 use crate::log::Log;
 use crate::storage::Storage;
 
@@ -117,11 +117,12 @@ impl<Q, A> TaskEnd<Q, A> {
         .await
     }
 
-    async fn serve(self, mut perform: impl AsyncFnMut(Q) -> A, wake: impl Fn()) {
+    async fn serve(self, mut lane: impl Lane<Request = Q, Answer = A>, wake: impl Fn()) {
         while let Some(request) = self.next().await {
-            let answer = perform(request).await;
+            let answer = lane.perform(request).await;
             self.slot.borrow_mut().answer = Some(answer);
             wake();
+            lane.go_on().await;
         }
     }
 }
@@ -136,17 +137,15 @@ impl IoTasks {
     /// The owner's end, and the two tasks to spawn. `wake` is called after every answer, on the
     /// executor's thread; it may do nothing when the owner pumps in a loop anyway.
     pub fn new<S: Storage + 'static>(
-        mut commit: CommitLane<S>,
-        mut upkeep: UpkeepLane<S>,
+        commit: CommitLane<S>,
+        upkeep: UpkeepLane<S>,
         wake: impl Fn() + Clone + 'static,
     ) -> (Self, [LaneTask; 2]) {
         let (commit_owner, commit_task) = slot();
         let (upkeep_owner, upkeep_task) = slot();
         let also_wake = wake.clone();
-        let perform = async move |request| commit.perform(request).await;
-        let commit_task: LaneTask = Box::pin(commit_task.serve(perform, wake));
-        let perform = async move |request| upkeep.perform(request).await;
-        let upkeep_task: LaneTask = Box::pin(upkeep_task.serve(perform, also_wake));
+        let commit_task: LaneTask = Box::pin(commit_task.serve(commit, wake));
+        let upkeep_task: LaneTask = Box::pin(upkeep_task.serve(upkeep, also_wake));
         (Self { commit: commit_owner, upkeep: upkeep_owner }, [commit_task, upkeep_task])
     }
 

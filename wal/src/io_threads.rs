@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::blocking::ready;
 use crate::io::{CommitDone, CommitIo, UpkeepDone, UpkeepIo};
-use crate::lane::{CommitLane, UpkeepLane};
+use crate::lane::{CommitLane, Lane, UpkeepLane};
 use crate::log::Log;
 use crate::storage::Storage;
 
@@ -42,17 +42,18 @@ struct Gone;
 impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
     fn start(
         name: String,
-        mut perform: impl FnMut(Q) -> A + Send + 'static,
+        mut lane: impl Lane<Request = Q, Answer = A> + Send + 'static,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (requests, asked) = channel::<Q>();
         let (answer, answers) = channel();
         let thread = Builder::new().name(name).spawn(move || {
             for request in asked {
-                if answer.send(perform(request)).is_err() {
+                if answer.send(ready(lane.perform(request))).is_err() {
                     return;
                 }
                 wake();
+                ready(lane.go_on());
             }
         })?;
         Ok(Self { requests, answers, busy: false, thread })
@@ -91,18 +92,16 @@ impl IoThreads {
     /// When the system gives no more threads.
     pub fn start<S>(
         name: &str,
-        mut commit: CommitLane<S>,
-        mut upkeep: UpkeepLane<S>,
+        commit: CommitLane<S>,
+        upkeep: UpkeepLane<S>,
         wake: impl Fn() + Send + Clone + 'static,
     ) -> io::Result<Self>
     where
         S: Storage + Send + 'static,
         S::File: Send,
     {
-        let perform = move |request| ready(commit.perform(request));
-        let commit = Worker::start(format!("{name}-commit"), perform, wake.clone())?;
-        let perform = move |request| ready(upkeep.perform(request));
-        let upkeep = Worker::start(format!("{name}-upkeep"), perform, wake)?;
+        let commit = Worker::start(format!("{name}-commit"), commit, wake.clone())?;
+        let upkeep = Worker::start(format!("{name}-upkeep"), upkeep, wake)?;
         Ok(Self { commit, upkeep })
     }
 

@@ -4,7 +4,7 @@
 //! comes after the sync of what it shows: a file gets its name after its content is durable, and
 //! is used after its name is durable.
 //! Invariants: a lane performs one request at a time; the two lanes never write to the same file
-//! at once; nothing is tried twice.
+//! at once; nothing is tried twice; a sync that was done ahead is the answer to the next request.
 //! Fails by: the `IoFault` of the step that failed; a half-made file is removed if it can be.
 //! Not here: what to do and what a fault means (`log`).
 //! Source: Pillai et al., OSDI 2014, for the order of every multi-file step.
@@ -17,17 +17,44 @@ use crate::io::{CommitDone, CommitIo, UpkeepDone, UpkeepIo};
 use crate::limits::{BLOCK_BYTES, ZERO_CHUNK_BYTES, index};
 use crate::storage::{FileName, Storage};
 
+/// What drivers ask of a lane.
+pub(crate) trait Lane {
+    /// What it is asked for.
+    type Request;
+    /// What it answers.
+    type Answer;
+
+    /// Performs a request.
+    async fn perform(&mut self, request: Self::Request) -> Self::Answer;
+
+    /// Does ahead what is asked for next, once the answer was given.
+    async fn go_on(&mut self) {}
+}
+
 /// Performs commit requests; owns the active segment's file.
 #[derive(Debug)]
 pub struct CommitLane<S: Storage> {
     storage: S,
     active: Option<(u64, S::File)>,
+    /// What the lane has done ahead, or may.
+    ahead: Ahead,
+}
+
+/// A sync that is not asked for yet: what follows every write that was whole.
+#[derive(Debug)]
+enum Ahead {
+    /// Nothing was written since.
+    Nothing,
+    /// It may be done.
+    Due(u64),
+    /// It was done.
+    Done(u64, Result<(), IoFault>),
 }
 
 impl<S: Storage> CommitLane<S> {
     /// A lane without an active segment; recovery gives it one.
     pub(crate) const fn new(storage: S) -> Self {
-        Self { storage, active: None }
+        Self { storage, active: None, ahead: Ahead::Nothing }
     }
 
     /// Performs `request`.
@@ -36,24 +63,41 @@ impl<S: Storage> CommitLane<S> {
     ///
     /// When it names another segment than the active one: the driver mixed up two logs.
     pub async fn perform(&mut self, request: CommitIo) -> CommitDone {
+        let ahead = std::mem::replace(&mut self.ahead, Ahead::Nothing);
         match request {
             CommitIo::Write { segment, offset, buffer, range } => {
                 assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "frames begin at a block");
                 let file = self.active(segment);
+                let bytes = range.len();
                 let written = self.storage.write_at(file, offset, &buffer[range]).await;
+                if written.as_ref().is_ok_and(|&written| written == bytes) {
+                    self.ahead = Ahead::Due(segment);
+                }
                 let result = written.map_err(|cause| frame_fault(segment, &cause));
                 CommitDone::Write { buffer, result }
             }
-            CommitIo::Sync { segment } => {
-                let synced = self.storage.sync(self.active(segment)).await;
-                let name = FileName::Segment(segment);
-                CommitDone::Sync(synced.map_err(|cause| IoFault::new(Step::Sync, name, &cause)))
-            }
+            CommitIo::Sync { segment } => CommitDone::Sync(match ahead {
+                Ahead::Done(synced, result) if synced == segment => result,
+                _ => self.sync(segment).await,
+            }),
             CommitIo::Activate { from, segment, header } => {
                 CommitDone::Activate(self.activate(from, segment, &header).await)
             }
             CommitIo::Trim { segment, bytes } => CommitDone::Trim(self.trim(segment, bytes).await),
         }
+    }
+
+    /// Syncs what was just written, if all of it was: that is asked for next, and whoever asks has
+    /// to be woken first. Call it once the answer to the write was given, or not at all.
+    pub async fn go_on(&mut self) {
+        if let Ahead::Due(segment) = self.ahead {
+            self.ahead = Ahead::Done(segment, self.sync(segment).await);
+        }
+    }
+
+    async fn sync(&self, segment: u64) -> Result<(), IoFault> {
+        let synced = self.storage.sync(self.active(segment)).await;
+        synced.map_err(|cause| IoFault::new(Step::Sync, FileName::Segment(segment), &cause))
     }
 
     /// Makes a file the active segment: header, sync, rename, directory sync.
@@ -93,6 +137,28 @@ impl<S: Storage> CommitLane<S> {
                 panic!("segment {segment} is asked for, active is {seq:?}")
             }
         }
+    }
+}
+
+impl<S: Storage> Lane for CommitLane<S> {
+    type Request = CommitIo;
+    type Answer = CommitDone;
+
+    async fn perform(&mut self, request: CommitIo) -> CommitDone {
+        Self::perform(self, request).await
+    }
+
+    async fn go_on(&mut self) {
+        Self::go_on(self).await;
+    }
+}
+
+impl<S: Storage> Lane for UpkeepLane<S> {
+    type Request = UpkeepIo;
+    type Answer = UpkeepDone;
+
+    async fn perform(&mut self, request: UpkeepIo) -> UpkeepDone {
+        Self::perform(self, request).await
     }
 }
 

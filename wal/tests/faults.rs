@@ -9,10 +9,13 @@
 
 mod world;
 
-use ebbtide_wal::storage::sim::{FaultPlan, SimFault};
-use ebbtide_wal::{AppendError, Lsn, Pressure, WalWriter};
+use ebbtide_wal::storage::sim::{FaultPlan, SimDisk, SimFault};
+use ebbtide_wal::{
+    AppendError, CommitLane, Log, Lsn, Pressure, ReplayOptions, StartOptions, Started, WalWriter,
+    ready, replay,
+};
 
-use world::{Crash, NotOpen, SMALL, World};
+use world::{Crash, IDENTITY, NotOpen, SMALL, World};
 
 /// Opens, fills several segments, takes checkpoints, rests, closes, opens and appends again.
 /// Stops where the log does.
@@ -211,4 +214,66 @@ fn a_store_opens_on_a_disk_that_a_whole_segment_no_longer_fits() {
     }
     world.disk.limit_space(Some(used as u64 - SMALL.segment_bytes + 25_000));
     assert_well(&mut world, promised, "a small segment is better than none");
+}
+
+/// Performs the next request of a log, and gives it the answer.
+fn step(log: &mut Log, commit: &mut CommitLane<SimDisk>) {
+    let request = log.next_commit().expect("it has something to do");
+    log.commit_done(ready(commit.perform(request)));
+}
+
+/// A log on a disk of its own.
+fn started() -> (SimDisk, Log, CommitLane<SimDisk>) {
+    let disk = SimDisk::new(7);
+    let found = ready(replay(&disk, IDENTITY, ReplayOptions::default(), |_| Ok(())));
+    let found = found.expect("an empty disk");
+    let options = StartOptions { log: SMALL, seed: [1; 32], lsn_first_min: Lsn::NONE };
+    let Started { log, commit, .. } = ready(found.start(&disk, options)).expect("an empty disk");
+    (disk, log, commit)
+}
+
+/// A second sync after one that failed would prove nothing.
+#[test]
+fn a_sync_that_was_done_ahead_is_the_answer_to_the_next_request_and_to_no_other() {
+    let written = || {
+        let (disk, mut log, mut commit) = started();
+        log.append(b"record", 1).unwrap();
+        step(&mut log, &mut commit);
+        (disk, log, commit)
+    };
+    let sync_fails = |disk: &SimDisk| {
+        disk.plan(FaultPlan { fault: SimFault::Io, at: 1, sticky: false });
+    };
+    let (disk, mut log, mut commit) = written();
+    sync_fails(&disk);
+    ready(commit.go_on());
+    let calls = disk.calls();
+    ready(commit.go_on());
+    step(&mut log, &mut commit);
+    assert!(disk.fired() && disk.calls() == calls, "it was tried once");
+    assert!(log.poison().is_some());
+
+    let (disk, mut log, mut commit) = written();
+    ready(commit.go_on());
+    let calls = disk.calls();
+    step(&mut log, &mut commit);
+    assert_eq!((log.watermarks().durable, disk.calls()), (Some(Lsn::FIRST), calls));
+    // What comes next is not durable by that.
+    log.append(b"another", 1).unwrap();
+    step(&mut log, &mut commit);
+    sync_fails(&disk);
+    step(&mut log, &mut commit);
+    assert!(log.poison().is_some() && log.watermarks().durable == Some(Lsn::FIRST));
+}
+
+#[test]
+fn nothing_is_synced_ahead_of_a_write_that_came_back_short() {
+    let (disk, mut log, mut commit) = started();
+    log.append(&[1; 5000], 1).unwrap();
+    disk.plan(FaultPlan { fault: SimFault::Short, at: 1, sticky: false });
+    let done = ready(commit.perform(log.next_commit().unwrap()));
+    let calls = disk.calls();
+    ready(commit.go_on());
+    assert!(disk.fired() && disk.calls() == calls);
+    log.commit_done(done);
 }

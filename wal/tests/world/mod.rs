@@ -215,10 +215,17 @@ impl World {
 
     /// Takes one lane one step further; says whether anything moved.
     pub(crate) fn step_commit(&mut self) -> bool {
+        let goes_on = self.rng.one_in(2);
         let Running { log, commit, commit_out, .. } = self.running.as_mut().expect("open");
         *commit_out = match commit_out.take() {
             None => log.next_commit().map(Out::Asked),
-            Some(Out::Asked(request)) => Some(Out::Answered(ready(commit.perform(request)))),
+            Some(Out::Asked(request)) => {
+                let done = ready(commit.perform(request));
+                if goes_on {
+                    ready(commit.go_on());
+                }
+                Some(Out::Answered(done))
+            }
             Some(Out::Answered(done)) => {
                 log.commit_done(done);
                 let marks = log.watermarks();
