@@ -157,7 +157,7 @@ fn a_log_that_forgets_to_sync_the_directory_is_found_out() {
 fn random_lives_come_everywhere() {
     let lived = |fault| {
         let mut world = World::new(11, SMALL);
-        live(&mut world, 10 * RECORDS, fault).unwrap();
+        live(&mut world, 20 * RECORDS, fault).unwrap();
         world.lived
     };
     let quiet = lived(None);
