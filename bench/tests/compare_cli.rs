@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -98,12 +98,14 @@ fn a_comparison_that_is_ended_leaves_nothing() {
     command.args(["compare", "--only", "durable_throughput", "--data-dir", "stores"]);
     let mut child = command.current_dir(folder.path()).spawn().unwrap();
     let begun = Instant::now();
-    // A log is there, and it is written to.
+    // A log is there, and it is written to: an engine that still opens makes its folders again.
+    let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
     let is_at_work = || {
-        let root = fs::read_dir(&stores).unwrap().next()?.ok()?.path();
-        fs::read_dir(root).ok()?.next()
+        let stores = entries(stores.clone()).flat_map(|root| entries(root.path()));
+        let mut files = stores.flat_map(|store| entries(store.path().join("log/0000")));
+        files.any(|file| file.file_name().to_string_lossy().starts_with("seg-"))
     };
-    while is_at_work().is_none() {
+    while !is_at_work() {
         assert!(begun.elapsed() < Duration::from_mins(1), "it never came to that");
         sleep(Duration::from_millis(10));
     }

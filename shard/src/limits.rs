@@ -103,8 +103,8 @@ pub const PAGE_PAIRS_MAX: usize = 256;
 /// What is hashed of a page when it takes no more pairs: as many chunks as AVX-512 hashes side by
 /// side, in the time of one. A little less takes three times as long.
 pub const PAGE_HASHED_BYTES: usize = 16 << 10;
-/// With so many pages for each full one they would be, pages are mostly empty, and all are written
-/// anew.
+/// Pages for each full one that all pairs would take. With more they are mostly empty, and all are
+/// written anew.
 pub const PAGES_FOR_FULL_MAX: u64 = 8;
 /// So few pages are never too many.
 pub const PAGES_FEW: u64 = 1024;
@@ -120,7 +120,8 @@ pub const RECORD_VALUE_BYTES_MAX: usize = 1 << 20;
 /// Remembered ids in one record.
 pub const IDS_RECORD_ENTRIES_MAX: usize = 4096;
 /// Bytes of pairs that are collected, sorted and written to the checkpoint at once, give or take a
-/// step of a walk. Bounds the memory a checkpoint takes: it holds them twice until it is finished.
+/// step of a walk. Bounds the memory a checkpoint takes: it holds them twice until it is finished,
+/// beside what is on its way to it.
 pub const RUN_BYTES_MAX: usize = 48 << 20;
 /// Parts of a checkpoint that a shard keeps until the log is durable up to them.
 pub const SAVE_PARTS_WAITING_MAX: usize = 4;
@@ -166,6 +167,8 @@ const _: () = {
     assert!(IDS_RECORD_ENTRIES_MAX * 20 < RECORD_VALUE_BYTES_MAX / 2);
     assert!(PARTITIONS * 10 < RECORD_VALUE_BYTES_MAX / 2);
     assert!(PAGE_PAIRS_MAX * (60 + BUCKETS * 5) < RECORD_VALUE_BYTES_MAX / 2);
+    // Full pages of format 2, of 64 pairs, are not mostly empty.
+    assert!(PAGES_FOR_FULL_MAX * 64 * 60 > PAGE_HASHED_BYTES as u64);
     // Producers can refill a ring while the previous batch is being applied.
     assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);
 };

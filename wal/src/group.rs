@@ -1,6 +1,7 @@
 //! The open group: batches that will be written together, as one frame.
 //!
-//! Promises: taking a batch is one copy, and the hash of what came before; sealing hashes the rest.
+//! Promises: taking a batch is one copy, and the hash of each piece that is full; sealing hashes
+//! the rest.
 //! Invariants: the buffer is as large as the largest frame and is never replaced by a larger
 //! one; the count of records fits its field.
 //! Fails by: nothing; the log asks [`Group::room`] first and asserts the answer.
@@ -36,8 +37,8 @@ struct Hashed {
 }
 
 impl Hashed {
-    /// Goes on to the last whole piece of what is known of the payload.
-    fn go_on(&mut self, known: &[u8]) {
+    /// Hashes the whole pieces of what is known of the payload.
+    fn hash_ahead(&mut self, known: &[u8]) {
         for piece in known[self.bytes..].chunks_exact(HASHED_AHEAD_BYTES) {
             self.hasher.update(piece);
             self.bytes += piece.len();
@@ -89,7 +90,7 @@ impl Group {
         let first = self.first.after(u64::from(self.count));
         let payload = &mut self.buffer[FRAME_HEADER_BYTES..];
         self.payload_bytes = put_entry(payload, self.payload_bytes, records, count);
-        self.hashed.go_on(&payload[..self.payload_bytes]);
+        self.hashed.hash_ahead(&payload[..self.payload_bytes]);
         self.count += count;
         first
     }
@@ -172,9 +173,11 @@ mod tests {
     #[test]
     fn a_group_of_any_length_becomes_a_frame_that_verifies() {
         for (key_then, key_now) in [(key(1), key(1)), (key(1), key(2))] {
-            for batches in [1, 5, 6, 7, 20, 30] {
+            for batches in [0, 1, 5, 6, 7, 20, 30] {
                 let bytes = 8 * HASHED_AHEAD_BYTES;
                 let mut group = Group::new(AlignedBuf::zeroed(bytes), Lsn::FIRST, &key_then);
+                // The first ends where a piece does.
+                group.push(&vec![7; HASHED_AHEAD_BYTES - ENTRY_HEADER_BYTES], 1);
                 for batch in 0..batches {
                     group.push(&vec![batch; 10_000 + usize::from(batch)], 1);
                 }

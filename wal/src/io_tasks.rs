@@ -20,7 +20,8 @@ use crate::lane::{CommitLane, Lane, UpkeepLane};
 use crate::log::Log;
 use crate::storage::Storage;
 
-/// A lane's life: it ends when its [`IoTasks`] are dropped and its last request is performed.
+/// A lane's life: it ends when its [`IoTasks`] are dropped, its last request is performed, and what
+/// it does ahead of the next is done.
 pub type LaneTask = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Both lanes of one log, on two tasks.
@@ -122,7 +123,7 @@ impl<Q, A> TaskEnd<Q, A> {
             let answer = lane.perform(request).await;
             self.slot.borrow_mut().answer = Some(answer);
             wake();
-            lane.go_on().await;
+            lane.ahead().await;
         }
     }
 }
@@ -185,7 +186,8 @@ impl IoTasks {
         Ok(answered)
     }
 
-    /// Whether no request is out.
+    /// Whether no request is out. A sync that nobody asked for yet may still be under way, so wait
+    /// for the ends of the tasks all the same.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         !self.commit.busy && !self.upkeep.busy

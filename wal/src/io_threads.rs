@@ -53,7 +53,7 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
                     return;
                 }
                 wake();
-                ready(lane.go_on());
+                ready(lane.ahead());
             }
         })?;
         Ok(Self { requests, answers, busy: false, thread })
@@ -176,7 +176,7 @@ impl IoThreads {
         }
     }
 
-    /// Whether no request is out.
+    /// Whether no request is out. A sync that nobody asked for yet may still be under way.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         !self.commit.busy && !self.upkeep.busy

@@ -28,7 +28,7 @@ pub(crate) trait Lane {
     async fn perform(&mut self, request: Self::Request) -> Self::Answer;
 
     /// Does ahead what is asked for next, once the answer was given.
-    async fn go_on(&mut self) {}
+    async fn ahead(&mut self) {}
 }
 
 /// Performs commit requests; owns the active segment's file.
@@ -61,9 +61,15 @@ impl<S: Storage> CommitLane<S> {
     ///
     /// # Panics
     ///
-    /// When it names another segment than the active one: the driver mixed up two logs.
+    /// When it names another segment than the active one, or is no sync where one was done ahead:
+    /// the driver mixed up two logs.
     pub async fn perform(&mut self, request: CommitIo) -> CommitDone {
         let ahead = std::mem::replace(&mut self.ahead, Ahead::Nothing);
+        let is_sync = matches!(request, CommitIo::Sync { .. });
+        assert!(
+            is_sync || !matches!(ahead, Ahead::Done(..)),
+            "a sync done ahead is asked for next"
+        );
         match request {
             CommitIo::Write { segment, offset, buffer, range } => {
                 assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "frames begin at a block");
@@ -77,7 +83,10 @@ impl<S: Storage> CommitLane<S> {
                 CommitDone::Write { buffer, result }
             }
             CommitIo::Sync { segment } => CommitDone::Sync(match ahead {
-                Ahead::Done(synced, result) if synced == segment => result,
+                Ahead::Done(synced, result) => {
+                    assert_eq!(synced, segment, "only the active segment is synced");
+                    result
+                }
                 _ => self.sync(segment).await,
             }),
             CommitIo::Activate { from, segment, header } => {
@@ -89,7 +98,7 @@ impl<S: Storage> CommitLane<S> {
 
     /// Syncs what was just written, if all of it was: that is asked for next, and whoever asks has
     /// to be woken first. Call it once the answer to the write was given, or not at all.
-    pub async fn go_on(&mut self) {
+    pub async fn sync_ahead(&mut self) {
         if let Ahead::Due(segment) = self.ahead {
             self.ahead = Ahead::Done(segment, self.sync(segment).await);
         }
@@ -148,8 +157,8 @@ impl<S: Storage> Lane for CommitLane<S> {
         Self::perform(self, request).await
     }
 
-    async fn go_on(&mut self) {
-        Self::go_on(self).await;
+    async fn ahead(&mut self) {
+        self.sync_ahead().await;
     }
 }
 

@@ -88,6 +88,8 @@ const _: () = {
     assert!(FIRST_SEGMENT_BYTES_MAX.is_multiple_of(BLOCK_BYTES as u64));
     assert!(ZERO_CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(READ_WINDOW_BYTES.is_multiple_of(BLOCK_BYTES));
+    // Pieces are whole trees of chunks, which are hashed side by side.
+    assert!(HASHED_AHEAD_BYTES.is_power_of_two());
     assert!(SPARES_MAX >= 1, "without a spare no rotation");
     assert!(usize::BITS >= 64, "offsets are computed in usize");
 };
@@ -116,7 +118,8 @@ pub(crate) fn index(bytes: u64) -> usize {
 pub struct LogOptions {
     /// Size of each of the two group buffers, header of the frame included; bounds one write.
     pub group_bytes: usize,
-    /// Size of each new segment file.
+    /// Size of each new segment file, but for the first of an opening, which has
+    /// [`FIRST_SEGMENT_BYTES_MAX`] at most.
     pub segment_bytes: u64,
     /// What the segment files may take together. At this limit the log pushes back until a
     /// checkpoint lets some of it go, so take checkpoints well below it.

@@ -246,15 +246,15 @@ fn a_sync_that_was_done_ahead_is_the_answer_to_the_next_request_and_to_no_other(
     };
     let (disk, mut log, mut commit) = written();
     sync_fails(&disk);
-    ready(commit.go_on());
+    ready(commit.sync_ahead());
     let calls = disk.calls();
-    ready(commit.go_on());
+    ready(commit.sync_ahead());
     step(&mut log, &mut commit);
     assert!(disk.fired() && disk.calls() == calls, "it was tried once");
     assert!(log.poison().is_some());
 
     let (disk, mut log, mut commit) = written();
-    ready(commit.go_on());
+    ready(commit.sync_ahead());
     let calls = disk.calls();
     step(&mut log, &mut commit);
     assert_eq!((log.watermarks().durable, disk.calls()), (Some(Lsn::FIRST), calls));
@@ -273,7 +273,7 @@ fn nothing_is_synced_ahead_of_a_write_that_came_back_short() {
     disk.plan(FaultPlan { fault: SimFault::Short, at: 1, sticky: false });
     let done = ready(commit.perform(log.next_commit().unwrap()));
     let calls = disk.calls();
-    ready(commit.go_on());
+    ready(commit.sync_ahead());
     assert!(disk.fired() && disk.calls() == calls);
     log.commit_done(done);
 }

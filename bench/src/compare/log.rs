@@ -118,7 +118,7 @@ fn beside_device(run: &mut Run) -> Result<(), Fault> {
     let failed = failed(&root);
     let storage = Threads::open(&run.stores.fresh("log")).map_err(&failed)?;
     let Started { mut log, commit, upkeep } = started(&storage)?;
-    // Before this thread has a core of its own: they inherit the cores it may use.
+    // Beside the core that fills the log: woken there, they would wait until it is full again.
     let io = cores::on_last(|| IoThreads::start("ebbtide-compare", commit, upkeep, || {}));
     let io = io.map_err(&failed)?;
     let mut best = BestSize::find(&run.stores, run.effort.device_bytes).map_err(&failed)?;

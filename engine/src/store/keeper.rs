@@ -12,7 +12,7 @@
 
 use super::checkpointer::{CheckpointError, CheckpointMetrics, Pace, lock};
 use super::files::{self, StoreFiles};
-use super::part_lane::{PartLane, UnderWay, pair_bytes};
+use super::part_lane::{PartLane, UnderWay, part_bytes};
 use super::recover::LEAVING;
 use super::savers::Savers;
 use super::{StoreError, StoreLock, backup, seal};
@@ -254,7 +254,7 @@ impl Keeper {
     }
 
     fn part(&mut self, shard: usize, part: SavePart) {
-        let bytes = pair_bytes(&part);
+        let bytes = part_bytes(&part);
         let saved = caught(|| self.save(shard, part));
         if let Some(running) = &self.running {
             running.under_way.leave(shard, bytes);
@@ -372,7 +372,10 @@ impl Keeper {
 mod tests {
     use super::super::FjallStorage;
     use super::*;
+    use ebbtide_shard::EntityHash;
     use ebbtide_shard::checkpoint::{Chunk, Opening, Round, Saver};
+    use ebbtide_shard::dedup::UnsavedIds;
+    use ebbtide_shard::saving::SaveSink as _;
 
     /// A keeper of a new store's checkpoints, and the folder it lies in.
     fn keeper() -> (tempfile::TempDir, Keeper) {
@@ -408,6 +411,26 @@ mod tests {
         keeper.part(0, SavePart::Done { covered: Lsn::new(7), oldest_generation: 0 });
         assert_eq!(keeper.failed, None);
         assert_eq!(keeper.charge.savers.saver().unwrap().meta().checkpoint, 0);
+    }
+
+    #[test]
+    fn what_has_arrived_makes_room_for_more() {
+        let (_folder, mut keeper) = keeper();
+        keeper.begin();
+        let under_way = Arc::clone(&keeper.running.as_ref().unwrap().under_way);
+        let (orders, arriving) = std::sync::mpsc::channel();
+        let mut lane = PartLane::new(0, orders, Arc::clone(&under_way));
+        for first in 0..9 {
+            let ids = vec![(EntityHash(7), u128::from(first)); 100];
+            assert!(lane.take(SavePart::Ids(UnsavedIds { generation: 1, first, ids })));
+        }
+        assert!(!under_way.is_empty());
+        for order in arriving.try_iter() {
+            let Order::Part(shard, part) = order else { panic!("only parts were sent") };
+            keeper.part(shard, part);
+        }
+        assert_eq!(keeper.failed, None);
+        assert!(under_way.is_empty());
     }
 
     #[test]

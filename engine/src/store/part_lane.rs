@@ -1,10 +1,12 @@
 //! The way of parts of a checkpoint from the shards to the thread that saves them.
 //!
 //! Promises: a shard may always send a few parts, and all shards together as many as shall wait
-//! while a run is written. What is on its way is bounded by both.
+//! while a run is written. What is on its way is bounded by the two together, and a part of each
+//! shard.
 //! Not here: what becomes of a part (`keeper`).
 
 use super::keeper::Order;
+use ebbtide_shard::limits::RUN_BYTES_MAX;
 use ebbtide_shard::saving::{SavePart, SaveSink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +14,10 @@ use std::sync::mpsc::Sender;
 
 /// Parts of one shard that may be on their way, whatever others have there.
 const PARTS_UNDER_WAY: usize = 4;
-/// Bytes of pairs of all shards up to which more may come: most of a run, so that shards fill the
-/// next one while one is written.
+/// Bytes of all shards up to which more may come: most of a run, so that shards fill the next one
+/// while one is written.
 const BYTES_UNDER_WAY: usize = 32 << 20;
+const _: () = assert!(BYTES_UNDER_WAY < RUN_BYTES_MAX, "what waits is less than what is written");
 
 /// The way of one shard's parts.
 pub(super) struct PartLane {
@@ -35,7 +38,7 @@ impl SaveSink for PartLane {
     }
 
     fn take(&mut self, part: SavePart) -> bool {
-        self.under_way.enter(self.shard, pair_bytes(&part));
+        self.under_way.enter(self.shard, part_bytes(&part));
         self.orders.send(Order::Part(self.shard, part)).is_ok()
     }
 }
@@ -44,7 +47,7 @@ impl SaveSink for PartLane {
 pub(super) struct UnderWay {
     /// Of each shard.
     parts: Vec<AtomicUsize>,
-    /// Of pairs, of all shards.
+    /// Of all shards.
     bytes: AtomicUsize,
 }
 
@@ -64,6 +67,13 @@ impl UnderWay {
         self.parts[shard].fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether nothing is.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let none = |count: &AtomicUsize| count.load(Ordering::Acquire) == 0;
+        none(&self.bytes) && self.parts.iter().all(none)
+    }
+
     /// A part has arrived.
     pub(super) fn leave(&self, shard: usize, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
@@ -71,9 +81,13 @@ impl UnderWay {
     }
 }
 
-/// Bytes of the pairs of a part.
-pub(super) fn pair_bytes(part: &SavePart) -> usize {
-    if let SavePart::Pairs(chunk) = part { chunk.pairs().bytes() } else { 0 }
+/// Bytes of a part, if there may be many.
+pub(super) fn part_bytes(part: &SavePart) -> usize {
+    match part {
+        SavePart::Pairs(chunk) => chunk.pairs().bytes(),
+        SavePart::Ids(ids) => size_of_val(&*ids.ids),
+        SavePart::Sources(_) | SavePart::Done { .. } => 0,
+    }
 }
 
 #[cfg(test)]

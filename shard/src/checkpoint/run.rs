@@ -76,9 +76,9 @@ impl Run {
     /// Makes a page of the first pairs; gives back the places of those that do not belong to it.
     fn fill<'p>(&self, (key, page): (Key, &mut PairList), places: &'p [Place]) -> &'p [Place] {
         page.clear();
-        let hashed_max = PAGE_HASHED_BYTES - key.to_bytes().len();
+        let enough = PAGE_HASHED_BYTES - key.to_bytes().len();
         for (taken, place) in places.iter().enumerate() {
-            if taken == PAGE_PAIRS_MAX || page.archive_bytes() >= hashed_max {
+            if taken == PAGE_PAIRS_MAX || page.archive_bytes() >= enough {
                 return &places[taken..];
             }
             let pair = self.pairs.pairs[place.at as usize];

@@ -56,7 +56,7 @@ pub(crate) struct World {
     pub(crate) options: LogOptions,
     pub(crate) rng: Rng,
     /// When the commit lane does ahead what it is asked for next.
-    going_on: Rng,
+    ahead: Rng,
     /// Every batch that may still be in the log.
     pub(crate) model: Vec<Appended>,
     pub(crate) written: Lsn,
@@ -126,7 +126,7 @@ impl World {
             disk: SimDisk::new(seed),
             options,
             rng: Rng::new(seed ^ 0xabcd),
-            going_on: Rng::new(seed ^ 0x5ca1e),
+            ahead: Rng::new(seed ^ 0x5ca1e),
             model: Vec::new(),
             written: Lsn::NONE,
             durable: Lsn::NONE,
@@ -218,14 +218,14 @@ impl World {
 
     /// Takes one lane one step further; says whether anything moved.
     pub(crate) fn step_commit(&mut self) -> bool {
-        let goes_on = self.going_on.one_in(2);
+        let ahead = self.ahead.one_in(2);
         let Running { log, commit, commit_out, .. } = self.running.as_mut().expect("open");
         *commit_out = match commit_out.take() {
             None => log.next_commit().map(Out::Asked),
             Some(Out::Asked(request)) => {
                 let done = ready(commit.perform(request));
-                if goes_on {
-                    ready(commit.go_on());
+                if ahead {
+                    ready(commit.sync_ahead());
                 }
                 Some(Out::Answered(done))
             }

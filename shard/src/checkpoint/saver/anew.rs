@@ -8,9 +8,7 @@ use super::{
     Batch, Key, Loaded, MetaRecord, RecordDigest, Round, SaveError, Saver, StorageEngine, compare,
     encode, round_of,
 };
-use crate::limits::{
-    COPIED_BYTES_MAX, PAGE_HASHED_BYTES, PAGE_PAIRS_MAX, PAGES_FEW, PAGES_FOR_FULL_MAX,
-};
+use crate::limits::{COPIED_BYTES_MAX, PAGE_HASHED_BYTES, PAGES_FEW, PAGES_FOR_FULL_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<S: StorageEngine> Saver<S> {
@@ -33,8 +31,7 @@ impl<S: StorageEngine> Saver<S> {
     }
 
     fn has_mostly_empty_pages(&self) -> bool {
-        let by_pairs = self.rounds.pairs() / PAGE_PAIRS_MAX as u64;
-        let full = by_pairs.max(self.latest_bytes() / PAGE_HASHED_BYTES as u64);
+        let full = self.latest_bytes() / PAGE_HASHED_BYTES as u64;
         self.pages.len() as u64 > PAGES_FEW + PAGES_FOR_FULL_MAX * full
     }
 
@@ -138,5 +135,40 @@ impl<S: StorageEngine> Saver<S> {
         let written = encode(key, &saver.meta).map_err(refused)?;
         saver.verify((key, RecordDigest::of_value(&written)))?;
         Ok(saver)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::load::Page;
+    use super::super::super::{MemoryStorage, Opening};
+    use super::*;
+    use crate::EntityId;
+
+    /// Whether so many pages of so many pairs and bytes each are mostly empty.
+    fn are_mostly_empty(pages: u64, (pairs, bytes): (u32, u32)) -> bool {
+        let covered = Vec::new();
+        let opening =
+            Opening { number: 1, schema_toml: String::new(), signal_names: vec![], covered };
+        let mut saver = Saver::create(MemoryStorage::new(), [1; 16], opening).unwrap();
+        let (round, digest) = (Round::FIRST.next(), RecordDigest::of_value(&[1; 16]).unwrap());
+        for entity in (0..pages).map(EntityId) {
+            let key = Key::Page { entity, number: 0, round };
+            saver.pages.insert(key, Page { digest, pairs, bytes });
+        }
+        saver.rounds.add(round, pages * u64::from(pairs));
+        saver.has_mostly_empty_pages()
+    }
+
+    #[test]
+    fn full_pages_are_told_from_mostly_empty_ones_whatever_their_pairs() {
+        let full = [(256, 15_400), (234, 16_400), (131, 16_400), (14, 16_800), (64, 64 * 65)];
+        for page in full {
+            assert!(!are_mostly_empty(5_000, page), "{page:?}");
+        }
+        for page in [(1, 92), (1, 1_200), (16, 16 * 65)] {
+            assert!(are_mostly_empty(5_000, page), "{page:?}");
+            assert!(!are_mostly_empty(1_000, page), "so few never matter: {page:?}");
+        }
     }
 }

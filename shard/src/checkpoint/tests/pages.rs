@@ -185,7 +185,7 @@ fn a_checkpoint_written_anew_without_some_pairs_does_not_count() {
 fn pages_that_are_mostly_empty_are_written_anew() {
     let mut kept = Kept::new();
     let wrote_all = (0..2000).find(|&pair| kept.checkpoint([pair]) > 1 && pair > 0);
-    // 1024 pages, and eight more for each of the six full ones that so many pairs would fill.
+    // 1024 pages, and eight more for each full one that what they hold would fill, as they are.
     assert_eq!(wrote_all, Some(1024 + 8 * 6 + 1));
     assert!(values(kept.storage(), Tag::Sig).len() < 10, "they are full");
 }

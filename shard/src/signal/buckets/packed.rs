@@ -206,6 +206,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     fn take_listed(&mut self, listed: &[Listed], heads: Heads) {
+        debug_assert!(Self::fits_listed(listed), "it was asked before");
         let [last_minute, last_hour] = heads.positions();
         let (mut minutes, mut newest_minutes, mut up_to_hour) = (0, 0, 0);
         // Counted, not searched for: a search's branches are hard to foretell.
