@@ -2,8 +2,10 @@
 //!
 //! These tests measure their own process, so they run one after the other.
 
-use ebbtide::{Ack, Engine, EntityId, Event, Idle, SignalId, Timestamp};
-use ebbtide_tests::setting::{PATIENCE, Setting, entity_of_each_shard, with_shards};
+use ebbtide::{Ack, Backend, Engine, EntityId, Event, Idle, SignalId, Timestamp};
+use ebbtide_tests::setting::{
+    PATIENCE, Setting, backends, entity_of_each_shard, schema, with_shards,
+};
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -39,6 +41,13 @@ fn shard_threads() -> (usize, Duration) {
         }
     }
     (threads, TICK * ticks)
+}
+
+/// Threads of this process that write logs: `ebbtide-0-commit`, of which the system keeps a part.
+fn log_threads() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted").flatten();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.contains("-commi")).count()
 }
 
 /// What the shards' threads use in `time`, with everything they do beforehand done.
@@ -106,6 +115,29 @@ fn a_spinning_engine_keeps_looking_and_still_closes_at_once() {
         engine.close(PATIENCE).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(2), "{setting}: {:?}", begun.elapsed());
         assert!(producer.is_acked(ticket, Ack::Applied));
+    }
+}
+
+/// On io_uring its log was left to workers of the kernel, which waited for the core of the shard:
+/// an event was durable after three times as long as beside a shard that sleeps.
+#[test]
+fn a_spinning_shard_leaves_its_log_to_threads_and_the_store_opens_either_way() {
+    let _alone = alone();
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        for (round, idle) in (1..).zip([Idle::Spin, Idle::Park, Idle::Spin]) {
+            let builder = Engine::builder(folder.path()).schema(schema()).shards(1);
+            let engine = builder.backend(backend).idle(idle).open().unwrap();
+            let mut producer = engine.producer().unwrap();
+            let ticket = producer.offer(event(EntityId(1))).unwrap();
+            producer.wait(ticket, Ack::Durable, PATIENCE).unwrap();
+            let by_threads = log_threads() > 0;
+            assert_eq!(by_threads, idle == Idle::Spin || backend == Backend::Threads);
+            let mut reader = engine.reader().unwrap();
+            let found = reader.read(EntityId(1), SignalId(0), Timestamp(0)).unwrap();
+            assert_eq!(found.unwrap().all_time, round);
+            engine.close(PATIENCE).unwrap();
+        }
     }
 }
 

@@ -129,6 +129,11 @@ impl LogIo {
         }
     }
 
+    /// Whether threads of its own perform its I/O.
+    pub(super) fn is_on_threads(&self) -> bool {
+        matches!(self.lanes, Lanes::Threads(_))
+    }
+
     /// What its shard says of it.
     pub(super) fn started(&self) -> Started {
         Started { direct_io: self.direct_io }
