@@ -137,6 +137,11 @@ fn a_spinning_shard_leaves_its_log_to_threads_and_the_store_opens_either_way() {
             let found = reader.read(EntityId(1), SignalId(0), Timestamp(0)).unwrap();
             assert_eq!(found.unwrap().all_time, round);
             engine.close(PATIENCE).unwrap();
+            let begun = Instant::now();
+            while log_threads() > 0 {
+                assert!(begun.elapsed() < PATIENCE, "closing ends every thread");
+                thread::yield_now();
+            }
         }
     }
 }

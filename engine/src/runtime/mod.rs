@@ -58,8 +58,8 @@ pub enum Idle {
     /// It sleeps until somebody rings: an idle engine costs next to nothing.
     #[default]
     Park,
-    /// It keeps looking: the shortest latency, and a whole core for it. On io_uring too its log is
-    /// then written by threads, which want another.
+    /// It keeps looking: the shortest latency, and a whole core for it. Threads write its log then,
+    /// on io_uring too; they want another core.
     Spin,
 }
 

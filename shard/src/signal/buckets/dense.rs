@@ -65,7 +65,10 @@ impl<T: Count> BucketedCounter for Dense<T> {
     fn take_listed(&mut self, listed: &[Listed], _heads: Heads) {
         debug_assert!(Self::fits_listed(listed), "it was asked before");
         for &(at, count) in listed {
-            self.0[usize::from(at)] = T::try_from(count).unwrap_or(T::ZERO);
+            let Ok(count) = T::try_from(count) else {
+                unreachable!("it was asked whether it fits")
+            };
+            self.0[usize::from(at)] = count;
         }
     }
 
