@@ -55,8 +55,11 @@ pub const SEGMENTS_MIN: u64 = 3;
 /// segments retire at once. A segment that retires is kept only while all files together are within
 /// what the log may take.
 pub const SPARES_MAX: usize = 8;
-/// Bytes zeroed per write while a file is prepared.
+/// Bytes zeroed per write while a file is prepared, at most.
 pub const ZERO_CHUNK_BYTES: usize = 256 * 1024;
+/// The same while the log is written to and zeroes are not late: a commit waits that long behind
+/// them.
+pub const ZERO_CHUNK_BYTES_MIN: usize = 64 * 1024;
 /// Bytes read at once while a log is scanned; grows up to one frame.
 pub const READ_WINDOW_BYTES: usize = 1024 * 1024;
 
@@ -87,6 +90,8 @@ const _: () = {
     assert!(segment_bytes_min(GROUP_BYTES_MAX) <= FIRST_SEGMENT_BYTES_MAX);
     assert!(FIRST_SEGMENT_BYTES_MAX.is_multiple_of(BLOCK_BYTES as u64));
     assert!(ZERO_CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
+    assert!(ZERO_CHUNK_BYTES_MIN.is_multiple_of(BLOCK_BYTES));
+    assert!(ZERO_CHUNK_BYTES_MIN <= ZERO_CHUNK_BYTES);
     assert!(READ_WINDOW_BYTES.is_multiple_of(BLOCK_BYTES));
     // Pieces are whole trees of chunks, which are hashed side by side.
     assert!(HASHED_AHEAD_BYTES.is_power_of_two());

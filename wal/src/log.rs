@@ -67,6 +67,8 @@ pub struct Log {
     /// A completed write that no sync has covered yet.
     unsynced: bool,
     watermark_asked: bool,
+    /// How far the log was durable when it last rested.
+    rested: Lsn,
     /// To be written.
     note: Option<CheckpointNote>,
     /// Written, to be synced.
@@ -184,6 +186,7 @@ impl Log {
             told: last,
             unsynced: false,
             watermark_asked: false,
+            rested: last,
             note: None,
             noted: None,
             closing: Closing::No,
@@ -206,6 +209,7 @@ impl Log {
     /// frame then vouches for the last group, so that damage to it cannot pass for a torn tail.
     pub fn rest(&mut self) {
         self.watermark_asked = self.told < self.durable;
+        self.rested = self.durable;
     }
 
     /// Says that space may have returned; call it every `limits::SPACE_RETRY_MS` while

@@ -13,7 +13,7 @@ use crate::fault::Step;
 use crate::frame::{FrameKind, read_header};
 use crate::io::{CommitDone, CommitIo, UpkeepIo};
 use crate::key::{Epoch, SegmentId, StoreId};
-use crate::limits::{BLOCK_BYTES, FRAME_HEADER_BYTES};
+use crate::limits::{BLOCK_BYTES, FRAME_HEADER_BYTES, ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN};
 use crate::storage::FileName;
 use crate::writer::Pressure;
 
@@ -269,6 +269,38 @@ fn a_new_file_is_zeroed_while_nobody_waits_for_it() {
     log.upkeep_done(Ok(()));
     let next = log.next_commit();
     assert!(matches!(next, Some(CommitIo::Activate { from: FileName::Temp(2), .. })), "{next:?}");
+}
+
+/// Bytes of the next file that are zeroed before nothing is due.
+fn zero(log: &mut Log) -> usize {
+    let mut zeroed = 0;
+    while let Some(asked) = log.next_upkeep() {
+        let UpkeepIo::Zero { bytes, .. } = asked else { panic!("zeroes are due, not {asked:?}") };
+        assert!((ZERO_CHUNK_BYTES_MIN..=ZERO_CHUNK_BYTES).contains(&bytes), "{bytes}");
+        zeroed += bytes;
+        log.upkeep_done(Ok(()));
+    }
+    zeroed
+}
+
+/// All of it was zeroed at once, and commits waited behind that for milliseconds.
+#[test]
+fn while_events_come_a_new_file_is_zeroed_twice_as_fast_as_the_active_one_fills() {
+    let mut log = log();
+    let segment_bytes = 64 * ZERO_CHUNK_BYTES;
+    log.options.segment_bytes = segment_bytes as u64;
+    log.active.bytes = segment_bytes as u64;
+    log.spares = VecDeque::from([]);
+    log.append(b"a", 1).unwrap();
+    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Prepare { .. })));
+    log.upkeep_done(Ok(()));
+    assert_eq!(zero(&mut log), ZERO_CHUNK_BYTES_MIN, "little more than was written");
+    log.active.offset = log.active.bytes / 4;
+    assert_eq!(zero(&mut log), segment_bytes / 2 - ZERO_CHUNK_BYTES_MIN);
+    write(&mut log);
+    sync(&mut log);
+    log.rest();
+    assert_eq!(zero(&mut log), segment_bytes / 2, "the rest while nothing is written");
 }
 
 #[test]

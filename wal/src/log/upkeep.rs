@@ -1,8 +1,8 @@
 //! The upkeep lane of the log: seals, spares made ahead, segments retired.
 //!
 //! Promises: a next segment is ready before the active one is full, as long as there is space,
-//! and zeroed as far as time allowed; nobody waits for zeroes. A segment retires only after the
-//! note of the checkpoint that covers it is durable.
+//! and zeroed once half of that one is, as far as time allowed; nobody waits for zeroes. A segment
+//! retires only after the note of the checkpoint that covers it is durable.
 //! Invariants: one request out at a time, so segments leave in order, each durably.
 //! Fails by: poison, except where only the future is at stake: a file that cannot be made is
 //! remembered (`space_fault`) and tried again when the driver says so.
@@ -13,7 +13,7 @@ use super::{Closing, Log};
 use crate::aligned::AlignedBuf;
 use crate::fault::IoFault;
 use crate::io::{UpkeepDone, UpkeepIo};
-use crate::limits::{SPARES_MAX, ZERO_CHUNK_BYTES, index};
+use crate::limits::{SPARES_MAX, ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN, index};
 use crate::retire::{self, Retire};
 use crate::storage::FileName;
 
@@ -182,16 +182,34 @@ impl Log {
         self.segments.iter().map(|span| span.bytes).sum()
     }
 
-    /// A little more of the next file is zeroed, as long as nobody waits for it.
+    /// A little more of the next file is zeroed, as long as nobody waits for it: as the active one
+    /// fills, so that commits meet few zeroes on the device, or all of it while the log rests.
     fn next_zeroes(&mut self) -> Option<UpkeepIo> {
         let Spare { name, zeroed } = *self.spares.front()?;
         let left = self.options.segment_bytes.saturating_sub(zeroed);
         if left == 0 || self.closing != Closing::No || self.is_blocked() {
             return None;
         }
-        let bytes = left.min(ZERO_CHUNK_BYTES as u64);
+        let due = if self.rested == self.appended {
+            left
+        } else {
+            self.zeroes_due().saturating_sub(zeroed)
+        };
+        if due == 0 {
+            return None;
+        }
+        let chunk = due.clamp(ZERO_CHUNK_BYTES_MIN as u64, ZERO_CHUNK_BYTES as u64);
+        let bytes = left.min(chunk);
         self.upkeep = Upkeep::Zeroing { bytes };
         Some(UpkeepIo::Zero { name, offset: zeroed, bytes: index(bytes) })
+    }
+
+    /// Bytes of the next file that are to be zeroed by now: all of them once half of the active
+    /// segment is full.
+    fn zeroes_due(&self) -> u64 {
+        let filled = u128::from(self.active.offset) * u128::from(self.options.segment_bytes);
+        let due = 2 * filled / u128::from(self.active.bytes);
+        u64::try_from(due).unwrap_or(u64::MAX).min(self.options.segment_bytes)
     }
 
     fn take_number(&mut self) -> u64 {
