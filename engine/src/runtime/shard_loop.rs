@@ -53,15 +53,16 @@ async fn live<W: WalWriter>(
         if let Some(cause) = log.failure(shard.wal_mut()) {
             return Err(cause);
         }
+        let spins = idle == Idle::Spin && !log.is_overdue();
         match shard.turn().map_err(|error| error.to_string())? {
             Turn::Busy => {
                 idle_turns = 0;
                 pace.breathe(shard.is_behind()).await;
             }
-            Turn::Idle if idle == Idle::Spin || idle_turns < IDLE_TURNS_BEFORE_PARK => {
+            Turn::Idle if spins || idle_turns < IDLE_TURNS_BEFORE_PARK => {
                 idle_turns += 1;
                 std::hint::spin_loop();
-                if idle == Idle::Spin && idle_turns == IDLE_TURNS_BEFORE_PARK {
+                if spins && idle_turns >= IDLE_TURNS_BEFORE_PARK {
                     idle_turns = 0;
                     log.look_around(shard.wal_mut());
                     pace.breathe(false).await;
