@@ -18,7 +18,7 @@ use super::workload::{START_NS, Stream};
 use super::{Run, cores, engines};
 use crate::fault::Fault;
 use crate::rivals::{ENTRY_OVERHEAD_BYTES, GROUP_ENTRIES, GroupCommitLog, RawDevice, Syncing};
-use ebbtide::{Ack, Backend, Engine, Event, Idle, Producer};
+use ebbtide::{Ack, Engine, Event, Idle, Producer};
 use ebbtide_shard::record::EVENT_BYTES;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -131,15 +131,12 @@ fn log_bytes(run: &mut Run, engine: &Engine) -> Result<(), Fault> {
     run.row_of_turns(LOG_BYTES, 1, || Ok((each, original)))
 }
 
-/// A store of few entities, as a host that cares for latency would have it. Its shard spins on
-/// threads, and parks on io_uring: that is quicker there where a producer spins on the only other
-/// core. It is open in our part of a turn only: shard and reference want the last core for
-/// themselves.
+/// A store of few entities, as a host that cares for latency would have it: its shard spins. It is
+/// open in our part of a turn only: shard and reference want the last core for themselves.
 struct Quick {
     stores: Arc<Stores>,
     folder: PathBuf,
     entities: u64,
-    idle: Idle,
 }
 
 impl Quick {
@@ -150,9 +147,7 @@ impl Quick {
         let engine = stores.with_history(&folder, schema(Decays::Three)?, history)?;
         engine.checkpoint().map_err(Fault::environment)?;
         engines::close(&engine)?;
-        let on_threads = engine.backend().backend == Backend::Threads;
-        let idle = if on_threads { Idle::Spin } else { Idle::Park };
-        Ok(Self { stores, folder, entities, idle })
+        Ok(Self { stores, folder, entities })
     }
 
     fn stream(&self) -> Stream {
@@ -165,7 +160,7 @@ impl Quick {
         work: impl FnOnce(&mut Producer) -> Result<R, Fault> + Send,
     ) -> Result<R, Fault> {
         let schema = schema(Decays::Three)?;
-        let engine = self.stores.open_idle(&self.folder, (schema, self.idle))?;
+        let engine = self.stores.open_idle(&self.folder, (schema, Idle::Spin))?;
         let mut producer = engine.producer()?;
         let done = cores::on_first(|| work(&mut producer))?;
         // What the next opening reads stays short.
@@ -240,6 +235,7 @@ fn device(run: &Run) -> Result<RawDevice, Fault> {
 mod tests {
     use super::super::Effort;
     use super::*;
+    use ebbtide::Backend;
 
     /// The row was there only where all rows are measured, which takes minutes beside Redis.
     #[test]

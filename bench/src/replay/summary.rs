@@ -55,7 +55,7 @@ pub(super) struct Summary {
     /// Percentiles for each acknowledgement level that was measured.
     #[serde(serialize_with = "by_level")]
     latency: Vec<(&'static str, Percentiles)>,
-    /// By how much sleeps of a millisecond were too long meanwhile: what of the latencies may be
+    /// By how much sleeps of ten milliseconds were too long meanwhile: what of the latencies may be
     /// the machine's own.
     machine_stall: Percentiles,
     data_dir: String,
