@@ -12,7 +12,6 @@
 
 mod apply;
 mod bare_table;
-mod cores;
 mod criteria;
 mod device;
 mod durable;
@@ -29,11 +28,11 @@ mod record;
 mod redis;
 mod reopening;
 mod report;
-pub(crate) mod stalls;
 mod stores;
 pub(crate) mod tables;
 pub(crate) mod workload;
 
+use crate::cores;
 use crate::fault::Fault;
 use crate::interrupt::Interrupt;
 use crate::output;

@@ -17,6 +17,7 @@
 //! No event takes its time from a clock: it is a field. Clocks only measure.
 
 pub mod compare;
+mod cores;
 pub mod count;
 pub mod fault;
 mod interrupt;
@@ -25,5 +26,6 @@ mod output;
 pub mod replay;
 pub mod rivals;
 pub mod stages;
+mod stalls;
 pub mod synthetic;
 pub mod trace;

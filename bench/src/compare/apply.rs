@@ -1,5 +1,6 @@
 //! Rows that apply events straight to a ledger, beside the shared map and beside bare tables.
 
+use super::Run;
 use super::bare_table::BareTable;
 use super::criteria::{
     APPLY_CACHE, APPLY_DRAM, APPLY_DRAM_ZIPF, APPLY_TWO_THREADS, APPLY_VS_COUNTER, APPLY_VS_TOUCH,
@@ -8,7 +9,7 @@ use super::criteria::{
 use super::measure::{core_seconds, millions};
 use super::tables::{Tables, apply_batches, record};
 use super::workload::{START_NS, one_each};
-use super::{Run, cores};
+use crate::cores;
 use crate::fault::Fault;
 use ebbtide_shard::{RoutedEvent, SignalLedger};
 use std::hint::black_box;

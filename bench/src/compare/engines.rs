@@ -1,7 +1,7 @@
 //! Whole engines for a row: one shard on the last core, so that the first is the caller's.
 
-use super::cores;
 use super::tables::history;
+use crate::cores;
 use crate::fault::Fault;
 use ebbtide::{Ack, Engine, Event, Idle, ManualClock, OfferError, Producer, Schema, Timestamp};
 use ebbtide_shard::RoutedEvent;

@@ -4,7 +4,8 @@ use super::criteria::GROWTH_STALL;
 use super::measure::{core_seconds, median};
 use super::tables::{Decays, batches, ledgers};
 use super::workload::{START_NS, one_each};
-use super::{Effort, Run, cores};
+use super::{Effort, Run};
+use crate::cores;
 use crate::fault::Fault;
 
 /// Measures the row.

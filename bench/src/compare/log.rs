@@ -1,12 +1,13 @@
 //! Rows of the log alone: what it costs a core, and how fast it fills a device.
 
+use super::Run;
 use super::criteria::{LOG_VS_DEVICE, WAL_CPU};
 use super::device::BestSize;
 use super::engines::PATIENCE;
 use super::measure::{core_seconds, wall_seconds};
 use super::stores::failed;
 use super::workload::{START_NS, Stream};
-use super::{Run, cores};
+use crate::cores;
 use crate::fault::Fault;
 use ebbtide_shard::RoutedEvent;
 use ebbtide_shard::limits::BATCH_EVENTS_MAX;

@@ -31,7 +31,7 @@ impl Machine {
         let huge_pages = read("/sys/kernel/mm/transparent_hugepage/enabled");
         Self {
             cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(unknown),
-            cores: super::cores::all().len(),
+            cores: crate::cores::all().len(),
             kernel: non_empty(&read("/proc/sys/kernel/osrelease")),
             memory_gib: memory_gib(),
             fs: file_system(folder).unwrap_or_else(unknown),

@@ -5,7 +5,8 @@
 use super::criteria::TOP_K;
 use super::measure::wall_seconds;
 use super::workload::{START_NS, VIEW};
-use super::{Run, cores, engines};
+use super::{Run, engines};
+use crate::cores;
 use crate::fault::Fault;
 use ebbtide::{EntityId, Idle, LocalShard, Schema, Timestamp};
 use std::hint::black_box;

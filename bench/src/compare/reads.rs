@@ -6,12 +6,13 @@ use super::criteria::{
     Criterion, RANK_200, READ_MANY_CACHE, READ_MANY_DRAM, READ_MANY_LOCAL, READ_ONE_HOP,
 };
 use super::measure::{Sides, millions, wall_seconds};
-use super::stalls::Stalls;
 use super::tables::{Decays, history, record, schema, shared_map};
 use super::workload::{CANDIDATES, Candidates, START_NS, VIEW};
-use super::{Run, cores, engines};
+use super::{Run, engines};
+use crate::cores;
 use crate::fault::Fault;
 use crate::rivals::SharedMap;
+use crate::stalls::Stalls;
 use ebbtide::{Engine, EntityId, Idle, Plan, Reader, Schema, Timestamp};
 use std::hint::black_box;
 use std::time::Instant;

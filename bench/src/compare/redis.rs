@@ -7,7 +7,8 @@
 use super::criteria::{Criterion, DURABLE_VS_REDIS, RESTORE};
 use super::measure::{millions, wall_seconds};
 use super::workload::Stream;
-use super::{Run, cores, engines};
+use super::{Run, engines};
+use crate::cores;
 use crate::fault::Fault;
 use crate::rivals::{Keeping, RedisEvent, RedisServer, RedisSignals};
 use ebbtide::Event;

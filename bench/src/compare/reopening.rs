@@ -8,13 +8,14 @@ use super::criteria::{
 use super::measure::{Sides, wall_seconds};
 use super::open_loop::{Schedule, offer_on_schedule};
 use super::redis::Snapshot;
-use super::stalls::Stalls;
 use super::stores::{failed, record_durably};
 use super::tables::{Decays, history_ns, schema};
 use super::workload::{START_NS, Stream, VIEW, one_each};
-use super::{Run, cores, engines};
+use super::{Run, engines};
+use crate::cores;
 use crate::fault::Fault;
 use crate::rivals::{PlainCheckpoint, files_below, read_and_hash};
+use crate::stalls::Stalls;
 use ebbtide::{Ack, Engine, EntityId, Event, Producer, Timestamp};
 use std::hint::black_box;
 use std::path::Path;

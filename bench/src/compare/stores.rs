@@ -3,9 +3,9 @@
 //!
 //! Promises: everything lies in a fresh folder that is removed when the comparison ends.
 
-use super::cores;
 use super::engines::{PATIENCE, offer, unrouted};
 use super::tables::history;
+use crate::cores;
 use crate::fault::Fault;
 use crate::output;
 use ebbtide::{

@@ -8,7 +8,7 @@
 //! so a ratio is not moved by them; a thread of the work that spins on such a core is one of the
 //! things they wait for.
 
-use super::cores;
+use crate::cores;
 use hdrhistogram::Histogram;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
