@@ -176,12 +176,6 @@ impl IoThreads {
         }
     }
 
-    /// Whether a request is out that acknowledgements wait for.
-    #[must_use]
-    pub const fn is_committing(&self) -> bool {
-        self.commit.busy
-    }
-
     /// Whether no request is out. A sync that nobody asked for yet may still be under way.
     #[must_use]
     pub const fn is_idle(&self) -> bool {

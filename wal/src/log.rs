@@ -206,7 +206,8 @@ impl Log {
     }
 
     /// Says that nothing was appended for a while (`limits::IDLE_WATERMARK_US`): a watermark
-    /// frame then vouches for the last group, so that damage to it cannot pass for a torn tail.
+    /// frame then vouches for the last group, so that damage to it cannot pass for a torn tail, and
+    /// the next segment is zeroed to its end.
     pub fn rest(&mut self) {
         self.watermark_asked = self.told < self.durable;
         self.rested = self.durable;

@@ -6,6 +6,8 @@
 //! Not here: whole lives of a log (`tests/` beside this crate).
 //! Source: none.
 
+mod zeroes;
+
 use std::io;
 
 use super::*;
@@ -13,7 +15,7 @@ use crate::fault::Step;
 use crate::frame::{FrameKind, read_header};
 use crate::io::{CommitDone, CommitIo, UpkeepIo};
 use crate::key::{Epoch, SegmentId, StoreId};
-use crate::limits::{BLOCK_BYTES, FRAME_HEADER_BYTES, ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN};
+use crate::limits::{BLOCK_BYTES, FRAME_HEADER_BYTES};
 use crate::storage::FileName;
 use crate::writer::Pressure;
 
@@ -245,80 +247,6 @@ fn a_spare_is_made_ahead_and_its_failure_is_no_poison() {
     log.upkeep_done(Ok(()));
     assert!(log.space_fault().is_none());
     assert_eq!(log.stats().space_faults, 1);
-}
-
-#[test]
-fn a_new_file_is_zeroed_while_nobody_waits_for_it() {
-    let mut log = log();
-    log.spares = VecDeque::from([]);
-    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Prepare { number: 2, .. })));
-    log.upkeep_done(Ok(()));
-    let Some(UpkeepIo::Zero { name, offset: 0, bytes }) = log.next_upkeep() else {
-        panic!("zeroes are due")
-    };
-    assert_eq!((name, bytes as u64), (FileName::Temp(2), SIZES.segment_bytes));
-
-    for _ in 0..4 {
-        log.append(b"a", 1).unwrap();
-        if log.active.offset < 4 * 4096 {
-            write(&mut log);
-            sync(&mut log);
-        }
-    }
-    assert!(log.next_commit().is_none(), "what is being zeroed cannot be written to");
-    log.upkeep_done(Ok(()));
-    let next = log.next_commit();
-    assert!(matches!(next, Some(CommitIo::Activate { from: FileName::Temp(2), .. })), "{next:?}");
-}
-
-/// Bytes of the next file that are zeroed before nothing is due.
-fn zero(log: &mut Log) -> usize {
-    let mut zeroed = 0;
-    while let Some(asked) = log.next_upkeep() {
-        let UpkeepIo::Zero { bytes, .. } = asked else { panic!("zeroes are due, not {asked:?}") };
-        assert!((ZERO_CHUNK_BYTES_MIN..=ZERO_CHUNK_BYTES).contains(&bytes), "{bytes}");
-        zeroed += bytes;
-        log.upkeep_done(Ok(()));
-    }
-    zeroed
-}
-
-/// All of it was zeroed at once, and commits waited behind that for milliseconds.
-#[test]
-fn while_events_come_a_new_file_is_zeroed_twice_as_fast_as_the_active_one_fills() {
-    let mut log = log();
-    let segment_bytes = 64 * ZERO_CHUNK_BYTES;
-    log.options.segment_bytes = segment_bytes as u64;
-    log.active.bytes = segment_bytes as u64;
-    log.spares = VecDeque::from([]);
-    log.append(b"a", 1).unwrap();
-    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Prepare { .. })));
-    log.upkeep_done(Ok(()));
-    assert_eq!(zero(&mut log), ZERO_CHUNK_BYTES_MIN, "little more than was written");
-    log.active.offset = log.active.bytes / 4;
-    assert_eq!(zero(&mut log), segment_bytes / 2 - ZERO_CHUNK_BYTES_MIN);
-    write(&mut log);
-    sync(&mut log);
-    log.rest();
-    assert_eq!(zero(&mut log), segment_bytes / 2, "the rest while nothing is written");
-}
-
-#[test]
-fn a_log_that_waits_for_its_next_file_takes_it_as_it_is() {
-    let mut log = log();
-    // Taken while there was a next file, which is gone since.
-    while log.active.offset < 4 * 4096 {
-        log.append(b"a", 1).unwrap();
-        write(&mut log);
-        sync(&mut log);
-    }
-    log.append(b"a", 1).unwrap();
-    log.spares = VecDeque::from([]);
-    assert!(log.next_commit().is_none());
-    assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Prepare { .. })));
-    log.upkeep_done(Ok(()));
-    assert!(log.next_upkeep().is_none(), "no zeroes now");
-    assert!(matches!(log.next_commit(), Some(CommitIo::Activate { .. })));
 }
 
 #[test]

@@ -9,11 +9,12 @@
 //! Not here: the active segment (`commit`), performing (`lane`).
 //! Source: see `retire`.
 
+use super::commit::Commit;
 use super::{Closing, Log};
 use crate::aligned::AlignedBuf;
 use crate::fault::IoFault;
 use crate::io::{UpkeepDone, UpkeepIo};
-use crate::limits::{SPARES_MAX, ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN, index};
+use crate::limits::{BLOCK_BYTES, SPARES_MAX, ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN, index};
 use crate::retire::{self, Retire};
 use crate::storage::FileName;
 
@@ -55,7 +56,7 @@ impl Spare {
 
 impl Log {
     /// The next step of upkeep, `None` while one is out or nothing is to be done. Ask again
-    /// after every append, every answer of either lane, and [`Log::retry_space`].
+    /// after every append, every answer of either lane, [`Log::rest`] and [`Log::retry_space`].
     #[must_use]
     pub fn next_upkeep(&mut self) -> Option<UpkeepIo> {
         let idle = matches!(self.upkeep, Upkeep::Idle);
@@ -187,7 +188,8 @@ impl Log {
     fn next_zeroes(&mut self) -> Option<UpkeepIo> {
         let Spare { name, zeroed } = *self.spares.front()?;
         let left = self.options.segment_bytes.saturating_sub(zeroed);
-        if left == 0 || self.closing != Closing::No || self.is_blocked() {
+        let waits = self.is_blocked() || matches!(self.commit, Commit::Activating(_));
+        if left == 0 || self.closing != Closing::No || waits {
             return None;
         }
         let due = if self.rested == self.appended {
@@ -199,7 +201,8 @@ impl Log {
             return None;
         }
         let chunk = due.clamp(ZERO_CHUNK_BYTES_MIN as u64, ZERO_CHUNK_BYTES as u64);
-        let bytes = left.min(chunk);
+        // The clamp's ends and the segment are whole blocks; what lies between need not be.
+        let bytes = left.min(chunk.next_multiple_of(BLOCK_BYTES as u64));
         self.upkeep = Upkeep::Zeroing { bytes };
         Some(UpkeepIo::Zero { name, offset: zeroed, bytes: index(bytes) })
     }
@@ -207,9 +210,9 @@ impl Log {
     /// Bytes of the next file that are to be zeroed by now: all of them once half of the active
     /// segment is full.
     fn zeroes_due(&self) -> u64 {
-        let filled = u128::from(self.active.offset) * u128::from(self.options.segment_bytes);
-        let due = 2 * filled / u128::from(self.active.bytes);
-        u64::try_from(due).unwrap_or(u64::MAX).min(self.options.segment_bytes)
+        // Segments are far shorter than what 64 bits hold the product of.
+        let due = 2 * self.active.offset * self.options.segment_bytes / self.active.bytes;
+        due.min(self.options.segment_bytes)
     }
 
     fn take_number(&mut self) -> u64 {
