@@ -109,7 +109,7 @@ fn a_spinning_engine_keeps_looking_and_still_closes_at_once() {
             thread::sleep(Duration::from_millis(10));
         }
         let parks = engine.metrics().shards[0].parks;
-        assert_eq!(parks, 0, "{setting}: it never sleeps");
+        assert_eq!(parks, 0, "{setting}: without a log it never sleeps");
         let ticket = producer.offer(event(EntityId(1))).unwrap();
         let begun = Instant::now();
         engine.close(PATIENCE).unwrap();

@@ -23,8 +23,8 @@ const IDLE_WATERMARK: Duration = Duration::from_micros(IDLE_WATERMARK_US);
 const SPACE_RETRY: Duration = Duration::from_millis(SPACE_RETRY_MS);
 /// How long a shard that spins looks for its log to get on before it sleeps. What performs the I/O,
 /// threads of the log and of the kernel, may wait for the shard's core, or for the device. Where it
-/// waited for the core, events took 4 to 16 ms, until the scheduler's next tick; where it is the
-/// device, it takes so long anyway that waking the shard is little beside it.
+/// waited for the core, up to one tick of the scheduler after the other, events took 4 to 16 ms;
+/// where it is the device, it takes so long that waking the shard is little beside it.
 const OVERDUE: Duration = Duration::from_micros(100);
 
 /// The part of a shard's loop that concerns its log.
@@ -120,10 +120,10 @@ struct Wait {
 }
 
 impl Wait {
-    /// Notes whether others are at it, and how far it has come.
-    fn note(&mut self, is_committing: bool, reached: [Option<Lsn>; 2]) {
+    /// Notes whether more is to come from others, and how far it has come.
+    fn note(&mut self, is_awaited: bool, reached: [Option<Lsn>; 2]) {
         let since = self.since.filter(|_| reached == self.reached);
-        self.since = is_committing.then(|| since.unwrap_or_else(Instant::now));
+        self.since = is_awaited.then(|| since.unwrap_or_else(Instant::now));
         self.reached = reached;
     }
 
@@ -168,10 +168,10 @@ impl LogIo {
         matches!(self.lanes, Lanes::Threads(_))
     }
 
-    /// Whether others than the shard itself are at what an acknowledgement waits for.
-    fn is_committing(&self) -> bool {
+    /// Whether others than the shard itself are at work for its log.
+    fn is_with_others(&self) -> bool {
         match &self.lanes {
-            Lanes::Threads(io) => io.is_committing(),
+            Lanes::Threads(io) => !io.is_idle(),
             // They go on when the shard lets them.
             Lanes::Tasks(..) => false,
         }
@@ -191,8 +191,9 @@ impl LogDriver<Log> for LogIo {
             Lanes::Threads(io) => io.pump(log),
             Lanes::Tasks(io, _) => io.pump(log),
         };
-        let Watermarks { written, durable, .. } = log.watermarks();
-        self.wait.note(self.is_committing(), [written, durable]);
+        let Watermarks { appended, written, durable } = log.watermarks();
+        let is_awaited = durable < Some(appended) && self.is_with_others();
+        self.wait.note(is_awaited, [written, durable]);
         if answered && durable != self.durable.0 {
             self.durable = (durable, Instant::now());
         }

@@ -59,8 +59,8 @@ pub enum Idle {
     #[default]
     Park,
     /// It keeps looking: the shortest latency, and a whole core for it. Threads write its log then,
-    /// on io_uring too; they do best with another core. It sleeps only where a write or sync of its
-    /// log takes more than 100 us, until that is done.
+    /// on io_uring too; they do best with another core. While its log does not get on for 100 us it
+    /// sleeps like one that parks.
     Spin,
 }
 

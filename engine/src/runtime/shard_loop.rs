@@ -53,20 +53,19 @@ async fn live<W: WalWriter>(
         if let Some(cause) = log.failure(shard.wal_mut()) {
             return Err(cause);
         }
-        let spins = idle == Idle::Spin && !log.is_overdue();
         match shard.turn().map_err(|error| error.to_string())? {
             Turn::Busy => {
                 idle_turns = 0;
                 pace.breathe(shard.is_behind()).await;
             }
-            Turn::Idle if spins || idle_turns < IDLE_TURNS_BEFORE_PARK => {
+            Turn::Idle if idle_turns < IDLE_TURNS_BEFORE_PARK => {
                 idle_turns += 1;
                 std::hint::spin_loop();
-                if spins && idle_turns >= IDLE_TURNS_BEFORE_PARK {
-                    idle_turns = 0;
-                    log.look_around(shard.wal_mut());
-                    pace.breathe(false).await;
-                }
+            }
+            Turn::Idle if idle == Idle::Spin && !log.is_overdue() => {
+                idle_turns = 0;
+                log.look_around(shard.wal_mut());
+                pace.breathe(false).await;
             }
             Turn::Idle | Turn::Blocked => {
                 idle_turns = 0;
@@ -125,4 +124,88 @@ async fn close_log<W: WalWriter>(
 pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block_on::block_on;
+    use ebbtide_router::Placement;
+    use ebbtide_shard::{PartitionKey, Schema, ShardPort, SignalLedger};
+    use ebbtide_wal::NoWal;
+    use std::future::ready;
+    use std::sync::Arc;
+
+    /// A log that gets on or does not, and fails after so many looks at it.
+    struct Stub {
+        is_overdue: bool,
+        looks_left: u32,
+    }
+
+    impl LogDriver<NoWal> for Stub {
+        fn pump(&mut self, _: &mut NoWal) {
+            self.looks_left -= 1;
+        }
+
+        fn failure(&self, _: &NoWal) -> Option<String> {
+            (self.looks_left == 0).then(|| "enough".to_owned())
+        }
+
+        fn has_answer(&self) -> bool {
+            false
+        }
+
+        fn is_overdue(&self) -> bool {
+            self.is_overdue
+        }
+
+        fn patience(&self, _: &NoWal) -> Duration {
+            Duration::ZERO
+        }
+
+        fn look_around(&mut self, _: &mut NoWal) {}
+
+        fn close(&mut self, _: &mut NoWal) -> bool {
+            true
+        }
+
+        async fn stop(self) {}
+    }
+
+    struct AtOnce;
+
+    impl Pace for AtOnce {
+        fn breathe(&self, _: bool) -> impl Future<Output = ()> {
+            ready(())
+        }
+
+        fn sleep(&self, _: Duration) -> impl Future<Output = ()> {
+            ready(())
+        }
+    }
+
+    /// How often an idle shard sleeps in a thousand looks.
+    fn sleeps(idle: Idle, is_overdue: bool) -> u64 {
+        let schema = Arc::new(
+            Schema::builder()
+                .signal("view", |view| view.half_lives([Duration::from_hours(1)]))
+                .build()
+                .unwrap(),
+        );
+        let (key, port) = (PartitionKey::new([1; 16]), Arc::new(ShardPort::new(0)));
+        let partitions = Placement::over(1).unwrap().partitions(0);
+        let ledger = SignalLedger::new(schema, key, partitions);
+        let mut shard = Shard::new(Arc::clone(&port), ledger, NoWal::new(), usize::MAX);
+        let mut log = Stub { is_overdue, looks_left: 1_000 };
+        assert_eq!(block_on(live(&mut shard, &mut log, idle, &AtOnce)), Err("enough".to_owned()));
+        port.counters().snapshot().parks
+    }
+
+    #[test]
+    fn a_shard_that_spins_sleeps_only_while_its_log_does_not_get_on() {
+        let each = u64::from(IDLE_TURNS_BEFORE_PARK) + 1;
+        assert_eq!(sleeps(Idle::Spin, false), 0);
+        assert_eq!(sleeps(Idle::Spin, true), 999 / each);
+        assert_eq!(sleeps(Idle::Park, false), 999 / each);
+    }
 }
