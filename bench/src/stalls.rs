@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(done, "done");
         let (most, probes) = (begun.elapsed(), cores::all().len().min(2));
         let slept = stalls.histogram_ns().len();
-        assert!(slept > 0 && slept <= (probes * (1 + most.as_millis() as usize)) as u64);
+        assert!(slept > 0 && slept <= (probes * (1 + most.as_millis() as usize / 10)) as u64);
         // The least of each core is the timer's own, told to three digits.
         assert!(stalls.at_us(0.0).unwrap() < 1.0, "{stalls:?}");
         let longest = stalls.at_us(1.0).unwrap();

@@ -20,7 +20,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SEED: u64 = 11;
 const EVENTS: u64 = 400;
@@ -113,11 +113,13 @@ fn fill_but(place: &Path, room_bytes: u64) -> PathBuf {
         let found = rustix::fs::statvfs(place).unwrap();
         found.f_bavail * found.f_frsize
     };
-    let (mut free, mut before) = (free_bytes(), 0);
+    let (begun, mut free, mut before) = (Instant::now(), free_bytes(), 0);
     while free != before {
-        std::thread::sleep(Duration::from_millis(500));
+        assert!(begun.elapsed() < PATIENCE, "it goes on writing");
+        thread::sleep(Duration::from_millis(500));
         (free, before) = (free_bytes(), free);
     }
+    assert!(free > room_bytes, "{free} bytes are free");
     let path = place.join("ballast");
     fs::write(&path, vec![1; usize::try_from(free - room_bytes).unwrap()]).unwrap();
     path

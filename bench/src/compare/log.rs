@@ -158,6 +158,7 @@ fn turns_beside_device(
 fn give_up_segments(io: &mut IoThreads, log: &mut Log) -> Result<(), Fault> {
     let covered = log.watermarks().appended;
     log.note_checkpoint(CheckpointNote { covered, digest: [7; 32] }).map_err(Fault::environment)?;
+    log.rest();
     let _it_rests = io.pump_until(log, REST, |_| false);
     Ok(())
 }

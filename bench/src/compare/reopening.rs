@@ -140,9 +140,7 @@ fn tail(run: &mut Run, engine: &Engine, all: &mut Everyone) -> Result<(), Fault>
                     saved
                 });
                 let ended = || ended.load(Ordering::Acquire);
-                let with = cores::on_first(|| {
-                    offer_on_schedule(&mut all.producer, &events, schedule, ended)
-                });
+                let with = offer_on_schedule(&mut all.producer, &events, schedule, ended);
                 let saved = saving.join().expect("a checkpoint does not panic");
                 saved.map_err(Fault::environment)?;
                 with
@@ -150,10 +148,7 @@ fn tail(run: &mut Run, engine: &Engine, all: &mut Everyone) -> Result<(), Fault>
         };
         let with = stalls.beside(saved_meanwhile)?;
         let as_many = all.some(with.len());
-        let alone = || {
-            let producer = &mut all.producer;
-            cores::on_first(|| offer_on_schedule(producer, &as_many, schedule, || false))
-        };
+        let alone = || offer_on_schedule(&mut all.producer, &as_many, schedule, || false);
         let without = stalls.beside(alone)?;
         let stall_us = stalls.at_us(0.999);
         Ok(Sides { stall_us, ..(with.at(0.999), without.at(0.999)).into() })
