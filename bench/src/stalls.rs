@@ -5,8 +5,8 @@
 //! awake: the way of jHiccup. A longer stall counts as the sleeps that it kept from happening would
 //! have seen it, so a part of all sleeps is a part of the time. What the timer always takes, the
 //! least that was seen on that core, is left out. Both sides of a row have them beside themselves,
-//! so a ratio is not moved by them; a thread of the work that spins on such a core is one of the
-//! things they wait for.
+//! and they wake too seldom to move either; a thread of the work that spins on such a core is one
+//! of the things they wait for.
 
 use crate::cores;
 use hdrhistogram::Histogram;

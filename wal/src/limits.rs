@@ -92,6 +92,8 @@ const _: () = {
     assert!(ZERO_CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(ZERO_CHUNK_BYTES_MIN.is_multiple_of(BLOCK_BYTES));
     assert!(ZERO_CHUNK_BYTES_MIN <= ZERO_CHUNK_BYTES);
+    // What is due of one is worked out from twice the product of two.
+    assert!(SEGMENT_BYTES_MAX < 1 << 31);
     assert!(READ_WINDOW_BYTES.is_multiple_of(BLOCK_BYTES));
     // Pieces are whole trees of chunks, which are hashed side by side.
     assert!(HASHED_AHEAD_BYTES.is_power_of_two());

@@ -213,6 +213,12 @@ impl Log {
         self.rested = self.durable;
     }
 
+    /// Whether it was told so since anything became durable.
+    #[must_use]
+    pub fn has_rested(&self) -> bool {
+        self.rested == self.durable
+    }
+
     /// Says that space may have returned; call it every `limits::SPACE_RETRY_MS` while
     /// [`space_fault`](Self::space_fault) is set.
     pub fn retry_space(&mut self) {

@@ -142,8 +142,6 @@ pub(super) struct LogIo {
     /// How far the log is durable, and since when.
     durable: (Option<Lsn>, Instant),
     wait: Wait,
-    /// What was durable when the log was last told that it rests.
-    rested_at: Option<Lsn>,
     /// When it was last told that space may be back.
     space_tried: Instant,
 }
@@ -158,7 +156,6 @@ impl LogIo {
             answer,
             durable: (None, now),
             wait: Wait::default(),
-            rested_at: None,
             space_tried: now,
         }
     }
@@ -212,7 +209,7 @@ impl LogDriver<Log> for LogIo {
     }
 
     fn patience(&self, log: &Log) -> Duration {
-        if self.durable.0 != self.rested_at {
+        if !log.has_rested() {
             IDLE_WATERMARK.saturating_sub(self.durable.1.elapsed())
         } else if log.space_fault().is_some() {
             SPACE_RETRY
@@ -222,8 +219,7 @@ impl LogDriver<Log> for LogIo {
     }
 
     fn look_around(&mut self, log: &mut Log) {
-        if self.durable.0 != self.rested_at && self.durable.1.elapsed() >= IDLE_WATERMARK {
-            self.rested_at = self.durable.0;
+        if !log.has_rested() && self.durable.1.elapsed() >= IDLE_WATERMARK {
             log.rest();
         }
         if log.space_fault().is_some() && self.space_tried.elapsed() >= SPACE_RETRY {

@@ -210,7 +210,6 @@ impl Log {
     /// Bytes of the next file that are to be zeroed by now: all of them once half of the active
     /// segment is full.
     fn zeroes_due(&self) -> u64 {
-        // Segments are far shorter than what 64 bits hold the product of.
         let due = 2 * self.active.offset * self.options.segment_bytes / self.active.bytes;
         due.min(self.options.segment_bytes)
     }

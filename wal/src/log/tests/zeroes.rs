@@ -60,7 +60,9 @@ fn while_events_come_a_new_file_is_zeroed_twice_as_fast_as_the_active_one_fills(
     assert_eq!(zero(&mut log), segment_bytes / 2 - ZERO_CHUNK_BYTES_MIN);
     write(&mut log);
     sync(&mut log);
+    assert!(!log.has_rested());
     log.rest();
+    assert!(log.has_rested());
     assert_eq!(zero(&mut log), segment_bytes / 2, "the rest while nothing is written");
 }
 
