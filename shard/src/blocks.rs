@@ -143,7 +143,7 @@ impl<T: Copy> Blocks<T> {
         }
     }
 
-    /// Asks for the first cache line of the block at `index`, whether there is one or not.
+    /// Asks for all cache lines of the block at `index`, whether there is one or not.
     #[inline(always)]
     pub fn fetch(&self, index: usize) {
         // Behind the last there may be no memory: asking does no harm.

@@ -68,7 +68,7 @@ pub const BLOCK_INDEX_BITS: u32 = 29;
 /// Bytes up to which blocks move as they grow, and take just what they need. Beyond, they move no
 /// more, where addresses can be reserved.
 pub const SMALL_BLOCKS_BYTES: usize = 64 << 10;
-/// Bytes of addresses that are reserved for blocks of one kind, at most. Bounds what the eight
+/// Bytes of addresses that are reserved for blocks of one kind, at most. Bounds what the seven
 /// kinds of each shard take of the addresses of a process.
 pub const RESERVED_BYTES_MAX: usize = 64 << 30;
 /// Bytes of a cache line.

@@ -15,18 +15,18 @@ pub(crate) fn prefetch<T>(place: &T) {
     prefetch_line(std::ptr::from_ref(place).cast());
 }
 
-/// Begins to fetch the cache line at `place`, whatever is there.
-#[inline(always)]
-pub(crate) fn prefetch_at<T>(place: *const T) {
-    prefetch_line(place.cast());
-}
-
 /// Begins to fetch every cache line of `place`, which is aligned to one.
 #[inline(always)]
 pub(crate) fn prefetch_all<T>(place: &T) {
+    prefetch_at(place);
+}
+
+/// The same at an address, whatever is there.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(place: *const T) {
     const { assert!(align_of::<T>() >= CACHE_LINE_BYTES) };
     for line in 0..size_of::<T>() / CACHE_LINE_BYTES {
-        prefetch_line(std::ptr::from_ref(place).cast::<i8>().wrapping_add(line * CACHE_LINE_BYTES));
+        prefetch_line(place.cast::<i8>().wrapping_add(line * CACHE_LINE_BYTES));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows that apply events straight to a ledger, beside the shared map and beside bare tables.
 
 use super::Run;
-use super::bare_table::BareTable;
+use super::bare_table::{BareTable, Counter, TwoLines};
 use super::criteria::{
     APPLY_CACHE, APPLY_DRAM, APPLY_DRAM_ZIPF, APPLY_TWO_THREADS, APPLY_VS_COUNTER, APPLY_VS_TOUCH,
     Criterion, HOT_KEY, RECORD_END_TO_END,
@@ -43,7 +43,7 @@ pub(super) fn rows(run: &mut Run) -> Result<(), Fault> {
     }
     tables.halves.clear();
     if run.wants(&[APPLY_VS_COUNTER, APPLY_VS_TOUCH]) {
-        cores::on_first(|| beside_bare_table(run, &mut tables))?;
+        cores::on_first(|| beside_bare_tables(run, &mut tables))?;
     }
     if run.wants(&[RECORD_END_TO_END, HOT_KEY]) {
         super::record::rows(run, tables)?;
@@ -61,24 +61,30 @@ fn beside_map(
     run.row(criterion, || Ok(tables.rates(&stream.take(events))))
 }
 
-fn beside_bare_table(run: &mut Run, tables: &mut Tables) -> Result<(), Fault> {
-    let mut bare = BareTable::of(one_each(tables.entities, START_NS));
+fn beside_bare_tables(run: &mut Run, tables: &mut Tables) -> Result<(), Fault> {
     let mut stream = tables.stream(0.0, 2);
-    let (ledger, events) = (&mut tables.ledger, run.effort.events_dram);
+    let (ledger, entities, events) = (&mut tables.ledger, tables.entities, run.effort.events_dram);
     let cost = |seconds: f64| seconds * 1e9 / events as f64;
-    run.row(APPLY_VS_COUNTER, || {
-        let events = stream.take(events);
-        let ours = core_seconds(|| apply_batches(ledger, &events));
-        Ok((cost(ours), cost(core_seconds(|| bare.increment(&events)))))
-    })?;
-    run.row(APPLY_VS_TOUCH, || {
-        let events = stream.take(events);
-        let ours = core_seconds(|| apply_batches(ledger, &events));
-        let touch = || {
-            black_box(bare.touch(&events));
-        };
-        Ok((cost(ours), cost(core_seconds(touch))))
-    })
+    if run.wants(&[APPLY_VS_COUNTER]) {
+        let mut counters = BareTable::<Counter>::of(one_each(entities, START_NS));
+        run.row(APPLY_VS_COUNTER, || {
+            let events = stream.take(events);
+            let ours = core_seconds(|| apply_batches(ledger, &events));
+            Ok((cost(ours), cost(core_seconds(|| counters.increment(&events)))))
+        })?;
+    }
+    if run.wants(&[APPLY_VS_TOUCH]) {
+        let mut lines = BareTable::<TwoLines>::of(one_each(entities, START_NS));
+        run.row(APPLY_VS_TOUCH, || {
+            let events = stream.take(events);
+            let ours = core_seconds(|| apply_batches(ledger, &events));
+            let touch = || {
+                black_box(lines.touch(&events));
+            };
+            Ok((cost(ours), cost(core_seconds(touch))))
+        })?;
+    }
+    Ok(())
 }
 
 fn two_threads(run: &mut Run, tables: &mut Tables) -> Result<(), Fault> {

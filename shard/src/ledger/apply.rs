@@ -23,6 +23,7 @@ use crate::signal::buckets::{BucketRef, Heads};
 use crate::signal::exp2::growth_lanes;
 use crate::signal::half_life::HalfLife;
 use crate::signal::hot::HotSignalState;
+use crate::signal::pair::PairState;
 use crate::wide::{self, Kernel};
 use crate::{RoutedEvent, SignalId};
 
@@ -121,7 +122,7 @@ impl SignalLedger {
         let mut growths = [Growths::NONE; HALF_LIVES_MAX];
         let mut aheads = [Ahead::NOTHING; 4];
         let [mut here, mut found, mut asked, mut begun] = aheads.each_mut();
-        let mut places = [BucketRef::NONE; GROUP];
+        let mut places = [BucketRef::FEW; GROUP];
         for step in 0..groups_all + 3 {
             let behind = |steps| {
                 let group = step.wrapping_sub(steps);
@@ -210,10 +211,10 @@ impl SignalLedger {
         let ways = ahead.homes.iter().zip(&mut ahead.hints);
         for ((event, (home, hint)), place) in group.iter().zip(ways).zip(places) {
             let way = (home, hint.slot);
-            *place = BucketRef::NONE;
-            if let Some((slot, state)) = self.states.seek(way, event.entity, event.signal) {
+            *place = BucketRef::FEW;
+            if let Some((slot, kept)) = self.states.seek(way, event.entity, event.signal) {
                 hint.slot = slot;
-                *place = state.buckets();
+                *place = kept.counters().at;
             }
         }
     }
@@ -246,12 +247,14 @@ impl SignalLedger {
         ahead: Option<(&Ahead, usize)>,
     ) {
         let &RoutedEvent { entity, time, signal, .. } = event;
-        let (state, slot) = match self.states.at_mut(slot) {
-            Some(state) if state.is(entity, signal) => (state, slot),
+        let (kept, slot) = match self.states.at_mut(slot) {
+            Some(kept) if kept.is(entity, signal) => (kept, slot),
             _ => Self::find_or_take(&mut self.states, event),
         };
-        let last = state.last_update();
-        if !self.buckets.record(state.buckets_mut(), Heads::of(last), heads) {
+        let last = kept.hot.last_update();
+        let is_counted = self.buckets.record(kept.counters_mut(), Heads::of(last), heads);
+        let state = &mut kept.hot;
+        if !is_counted {
             state.set_saturated();
         }
         let front = &self.fronts[signal.index()];
@@ -270,9 +273,9 @@ impl SignalLedger {
 
     #[inline(never)]
     pub(super) fn find_or_take<'a>(
-        states: &'a mut Table<HotSignalState>,
+        states: &'a mut Table<PairState>,
         event: &RoutedEvent,
-    ) -> (&'a mut HotSignalState, usize) {
+    ) -> (&'a mut PairState, usize) {
         let slot = states.entry(event);
         (states.at_mut(slot).expect("it was just entered"), slot)
     }
@@ -282,7 +285,7 @@ impl SignalLedger {
     pub(super) fn rank(&mut self, slot: usize, signal: SignalId) {
         let half_lives = self.schema.def(signal).half_lives();
         let number = u32::try_from(slot).expect("an index names slots by 32 bits");
-        let Some(state) = self.states.at_mut(slot) else { return };
+        let Some(PairState { hot: state, .. }) = self.states.at_mut(slot) else { return };
         let tops = &mut self.tops[signal.index()];
         let mut full = false;
         for (k, (half_life, top)) in half_lives.iter().zip(tops.iter_mut()).enumerate() {
@@ -319,12 +322,12 @@ impl SignalLedger {
                 continue;
             }
             let gone = top.keep_best(|slot| {
-                let state = states.at(slot as usize).expect("a slot never goes away");
-                TopKey::of(slot, state, k, half_life)
+                let kept = states.at(slot as usize).expect("a slot never goes away");
+                TopKey::of(slot, &kept.hot, k, half_life)
             });
             for slot in gone {
-                let state = states.at_mut(slot as usize).expect("a slot never goes away");
-                state.set_ranked(k, false);
+                let kept = states.at_mut(slot as usize).expect("a slot never goes away");
+                kept.hot.set_ranked(k, false);
             }
         }
     }

@@ -70,7 +70,7 @@ impl SignalLedger {
                 self.states.fetch(slot as usize);
             }
             for &slot in candidates {
-                let state = self.states.at(slot as usize).expect("a slot never goes away");
+                let state = &self.states.at(slot as usize).expect("a slot never goes away").hot;
                 let rank = state.rank(k, half_life);
                 // Not a candidate whose sum has sunk to zero: an event of weight zero, long after
                 // the others, can do that.

@@ -16,7 +16,6 @@ use super::top::may_enter;
 use crate::checkpoint::{Chunk, ListedPair, PairRecord, RecordFault, Round, Rounds};
 use crate::limits::{WALK_RECORDS_MAX, WALK_SLOTS_MAX};
 use crate::signal::buckets::Listed;
-use crate::signal::hot::HotSignalState;
 use crate::{EntityHash, EntityId, Materializer, RoutedEvent, SignalId, Timestamp};
 use ebbtide_wal::Lsn;
 use std::cmp::Ordering;
@@ -95,7 +94,7 @@ impl Materializer for SignalLedger {
         while walk.slot < end {
             let slot = walk.slot;
             walk.slot += 1;
-            if self.states.at(slot).is_some_and(|state| walk.is_of_all || state.is_dirty()) {
+            if self.states.at(slot).is_some_and(|state| walk.is_of_all || state.hot.is_dirty()) {
                 self.write_out(slot, numbers, &mut chunk, &mut counts);
             }
             looks += 1;
@@ -135,7 +134,8 @@ impl SignalLedger {
         }
         let (entity, time) = (EntityId(pair.entity), Timestamp(pair.last_update));
         let place = RoutedEvent { entity, time, weight: 0.0, hash, signal };
-        let (state, slot) = Self::find_or_take(&mut self.states, &place);
+        let (kept, slot) = Self::find_or_take(&mut self.states, &place);
+        let state = &mut kept.hot;
         if state.all_time() != 0 {
             assert!(saved.is_some() && !state.is_dirty(), "a pair is restored before its events");
             match saved.cmp(&state.saved()) {
@@ -148,9 +148,9 @@ impl SignalLedger {
         if let Some(round) = saved {
             state.set_saved(round);
         }
-        self.buckets.put_back(state.buckets_mut(), time, counts);
+        self.buckets.put_back(kept.counters_mut(), time, counts);
         let front = &self.fronts[signal.index()];
-        if !front.holds(time, time) || may_enter(state, front.bars()) {
+        if !front.holds(time, time) || may_enter(&kept.hot, front.bars()) {
             self.rank(slot, signal);
         }
         Ok(true)
@@ -169,7 +169,7 @@ impl SignalLedger {
     pub fn rounds(&self) -> Rounds {
         let (mut rounds, mut same) = (Rounds::default(), (Round::FIRST, 0));
         // Pairs that stand together were mostly saved together.
-        for round in self.states.iter().filter_map(HotSignalState::saved) {
+        for round in self.states.iter().filter_map(|state| state.hot.saved()) {
             if round != same.0 {
                 rounds.add(same.0, same.1);
                 same = (round, 0);
@@ -184,7 +184,7 @@ impl SignalLedger {
     pub fn forget_saved(&mut self) {
         for slot in 0..self.states.len() {
             if let Some(state) = self.states.at_mut(slot) {
-                state.forget_saved();
+                state.hot.forget_saved();
             }
         }
     }
@@ -198,10 +198,11 @@ impl SignalLedger {
         chunk: &mut Chunk,
         counts: &mut Vec<Listed>,
     ) {
-        let Some(state) = self.states.at_mut(slot) else { return };
+        let Some(kept) = self.states.at_mut(slot) else { return };
+        let state = &kept.hot;
         let half_lives = self.schema.def(state.signal()).half_lives().len();
         counts.clear();
-        self.buckets.list(state.buckets(), state.last_update(), counts);
+        self.buckets.list(kept.counters(), state.last_update(), counts);
         let pair = ListedPair {
             entity: state.entity().0,
             lsn: chunk.lsn().get(),
@@ -214,7 +215,7 @@ impl SignalLedger {
             counts: 0,
         };
         chunk.put(pair, counts, (state.saved(), state.is_dirty()));
-        state.set_saved(chunk.round());
+        kept.hot.set_saved(chunk.round());
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! event ─hash─▶ segment ─slot─▶ hot state (one line) ─▶ scores, all-time
-//!                                    └─ bucket ref ───▶ buckets (one to fifteen lines)
+//!                               few buckets (the next line), of almost every pair
+//!                                    └─ bucket ref ───▶ many buckets (two to fifteen lines)
 //! ```
 //!
 //! Promises: one owner, no lock, no atomic, no clock; the same events in the same order give the
@@ -21,7 +22,7 @@ mod top;
 
 use crate::limits::PARTITIONS;
 use crate::signal::buckets::BucketStore;
-use crate::signal::hot::HotSignalState;
+use crate::signal::pair::PairState;
 use crate::{EntityHash, PartitionKey, Schema};
 pub use checkpoint::{RestoredPair, Walk};
 use front::Front;
@@ -51,7 +52,7 @@ pub struct SignalLedger {
     schema: Arc<Schema>,
     key: PartitionKey,
     partitions: Range<usize>,
-    states: Table<HotSignalState>,
+    states: Table<PairState>,
     buckets: BucketStore,
     /// One list per half-life of each signal type.
     tops: Box<[Vec<TopList>]>,

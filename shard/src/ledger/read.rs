@@ -16,6 +16,7 @@ use crate::limits::HALF_LIVES_MAX;
 use crate::signal::buckets::{Block, Heads, Seen};
 use crate::signal::half_life::{Decay, HalfLife};
 use crate::signal::hot::HotSignalState;
+use crate::signal::pair::PairState;
 use crate::signal::window::Window;
 use crate::wide::{self, Kernel};
 use crate::{EntityHash, EntityId, Feature, SignalId, SignalReading, SignalTypeDef, Timestamp};
@@ -50,11 +51,12 @@ impl SignalLedger {
     ) -> impl Iterator<Item = (EntityId, SignalId, SignalReading)> {
         self.states
             .iter()
-            .map(move |state| (state.entity(), state.signal(), self.reading(state, now)))
+            .map(move |kept| (kept.hot.entity(), kept.hot.signal(), self.reading(kept, now)))
     }
 
     #[inline(always)]
-    fn reading(&self, state: &HotSignalState, now: Timestamp) -> SignalReading {
+    fn reading(&self, kept: &PairState, now: Timestamp) -> SignalReading {
+        let state = &kept.hot;
         let (def, last_update) = (self.schema.def(state.signal()), state.last_update());
         let now = now.max(last_update);
         let mut reading = SignalReading::zeroed(def, now, last_update);
@@ -63,7 +65,7 @@ impl SignalLedger {
         for (k, half_life) in def.half_lives().iter().enumerate() {
             reading.set_score(k, state.score(k, half_life, now));
         }
-        let block = self.buckets.block(state.buckets());
+        let block = self.buckets.block(kept.counters());
         let (head, now) = (Heads::of(last_update), Heads::of(now));
         let seen = block.seen(head, now);
         for (w, window) in def.windows().iter().enumerate() {
@@ -128,8 +130,8 @@ impl<'a> View<'a> {
     }
 
     #[inline(always)]
-    fn pair(&self, state: &'a HotSignalState) -> Pair<'a> {
-        let block = self.ledger.buckets.block(state.buckets());
+    fn pair(&self, kept: &'a PairState) -> Pair<'a> {
+        let (state, block) = (&kept.hot, self.ledger.buckets.block(kept.counters()));
         Pair { state, block, heads: Heads::of(state.last_update()) }
     }
 }
@@ -147,7 +149,7 @@ impl Kernel for ReadPair<'_> {
     #[inline(always)]
     fn run(self) -> Self::Answer {
         let Self { ledger, asked: (hash, entity), signal, now } = self;
-        ledger.states.find(hash, entity, signal).map(|state| ledger.reading(state, now))
+        ledger.states.find(hash, entity, signal).map(|kept| ledger.reading(kept, now))
     }
 }
 
@@ -246,7 +248,7 @@ impl<'a> View<'a> {
         found.count = group.len();
         for ((&(_, entity), (home, slot)), pair) in group.iter().zip(ways).zip(&mut found.pairs) {
             *pair = match self.ledger.states.seek((home, *slot), entity, self.signal) {
-                Some((_, state)) => self.pair(state),
+                Some((_, kept)) => self.pair(kept),
                 None => nobody,
             };
             pair.block.fetch();

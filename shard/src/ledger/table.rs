@@ -1,7 +1,7 @@
 //! The table of hot states: slots one behind the other in the order of arrival, and their index.
 //!
 //! ```text
-//! hash ─▶ index ─▶ slot: one cache line, which says whose it is
+//! hash ─▶ index ─▶ slot: whole cache lines, of which the first says whose it is
 //! ```
 //!
 //! Promises: a lookup of a pair that exists touches a cache line of the index and its own; a slot
@@ -16,7 +16,7 @@ use super::index::Index;
 use crate::blocks::Blocks;
 use crate::{EntityHash, EntityId, RoutedEvent, SignalId};
 
-/// What a table keeps for one pair: a cache line that knows whose it is.
+/// What a table keeps for one pair: one cache line or some, of which the first says whose it is.
 pub trait Slot: Copy {
     /// A slot for the pair of an event, without the event.
     fn of(event: &RoutedEvent) -> Self;
@@ -82,7 +82,7 @@ impl<S: Slot> Table<S> {
         self.index.likely(home)
     }
 
-    /// Asks for the cache line at `slot`.
+    /// Asks for the cache lines at `slot`.
     #[inline(always)]
     pub fn fetch(&self, slot: usize) {
         self.slots.fetch(slot);
@@ -150,7 +150,7 @@ impl<S: Slot> Table<S> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::signal::hot::HotSignalState;
+    use crate::signal::pair::PairState;
 
     /// Bits of the hashes: so few that many pairs share one.
     fn hash(entity: EntityId, bits: u32) -> EntityHash {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     struct Tested {
-        table: Table<HotSignalState>,
+        table: Table<PairState>,
         bits: u32,
     }
 
@@ -178,7 +178,7 @@ mod tests {
         fn time(&self, entity: u64, signal: u8) -> Option<u64> {
             let (entity, signal) = (EntityId(entity), SignalId(signal));
             let state = self.table.find(hash(entity, self.bits), entity, signal);
-            state.map(|state| state.last_update().0)
+            state.map(|state| state.hot.last_update().0)
         }
     }
 
@@ -223,9 +223,9 @@ mod tests {
     fn a_table_is_small_while_it_holds_little() {
         let mut tested = Tested::new(32);
         tested.enter(1, 0);
-        assert!(tested.table.memory_bytes() <= 64 + 64 + 192, "{}", tested.table.memory_bytes());
+        assert!(tested.table.memory_bytes() <= 64 + 128 + 192, "{}", tested.table.memory_bytes());
         (0..200).for_each(|entity| _ = tested.enter(entity, 0));
         let bytes = tested.table.memory_bytes();
-        assert!(bytes <= 200 * (64 * 17 / 16 + 22) + 320, "{bytes}");
+        assert!(bytes <= 200 * (128 * 17 / 16 + 22) + 320, "{bytes}");
     }
 }

@@ -101,7 +101,7 @@ proptest! {
                     let hash = both.key.hash(entity);
                     let state = both.ledger.states.find(hash, entity, signal).unwrap();
                     let half_lives = both.ledger.schema.def(signal).half_lives();
-                    (Reverse(state.rank(half_life, &half_lives[half_life])), entity)
+                    (Reverse(state.hot.rank(half_life, &half_lives[half_life])), entity)
                 })
                 .collect();
             by_rank.sort_unstable();
@@ -161,7 +161,7 @@ fn a_full_all_time_counter_stays_full_and_says_so() {
     let mut both = Both::new();
     both.record(1, 1, 0, 1.0);
     let hash = both.key.hash(EntityId(1));
-    both.ledger.states.at_mut(0).unwrap().set_all_time(u64::MAX);
+    both.ledger.states.at_mut(0).unwrap().hot.set_all_time(u64::MAX);
     let read = |both: &Both| both.ledger.read(hash, EntityId(1), SignalId(1), Timestamp(0));
     assert!(!read(&both).unwrap().saturated);
     both.record(1, 1, 0, 1.0);

@@ -16,9 +16,8 @@ use super::buckets::BucketRef;
 use super::exp2::scale;
 use super::half_life::{Decay, HalfLife};
 use crate::checkpoint::Round;
-use crate::ledger::table::Slot;
 use crate::limits::HALF_LIVES_MAX;
-use crate::{EntityId, RoutedEvent, SignalId, Timestamp};
+use crate::{EntityId, SignalId, Timestamp};
 
 /// One cache line of state for one (entity, signal) pair.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +61,7 @@ impl HotSignalState {
             sums: [0.0; HALF_LIVES_MAX],
             all_time: 0,
             saved: 0,
-            buckets: BucketRef::NONE,
+            buckets: BucketRef::FEW,
             signal: signal.0,
             flags: 0,
             padding: [0; 2],
@@ -73,6 +72,13 @@ impl HotSignalState {
     #[must_use]
     pub const fn entity(&self) -> EntityId {
         EntityId(self.entity)
+    }
+
+    /// Whether this is the state of such a pair.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is(&self, entity: EntityId, signal: SignalId) -> bool {
+        self.entity == entity.0 && self.signal == signal.0
     }
 
     /// Of which signal type.
@@ -149,13 +155,13 @@ impl HotSignalState {
     }
 
     /// Where the pair's windowed counts are.
-    pub(crate) const fn buckets_mut(&mut self) -> &mut BucketRef {
+    pub(super) const fn buckets_mut(&mut self) -> &mut BucketRef {
         &mut self.buckets
     }
 
     /// Where the pair's windowed counts are.
-    #[must_use]
-    pub const fn buckets(&self) -> BucketRef {
+    #[inline(always)]
+    pub(super) const fn buckets(&self) -> BucketRef {
         self.buckets
     }
 
@@ -254,17 +260,6 @@ impl HotSignalState {
     #[cfg(test)]
     pub(crate) fn set_all_time(&mut self, all_time: u64) {
         self.all_time = all_time;
-    }
-}
-
-impl Slot for HotSignalState {
-    fn of(event: &RoutedEvent) -> Self {
-        Self::new(event.entity, event.signal, event.time)
-    }
-
-    #[inline(always)]
-    fn is(&self, entity: EntityId, signal: SignalId) -> bool {
-        self.entity == entity.0 && self.signal == signal.0
     }
 }
 

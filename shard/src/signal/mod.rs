@@ -22,9 +22,10 @@
 //! * Without events a score never rises, for any two instants (see [`exp2`]).
 //! * Counts are exact up to `u32::MAX` per bucket, then stay there and say so.
 
-pub mod buckets;
+pub(crate) mod buckets;
 pub mod exp2;
 mod exp2_table;
 pub mod half_life;
 pub mod hot;
+pub(crate) mod pair;
 pub mod window;

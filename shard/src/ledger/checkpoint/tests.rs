@@ -268,7 +268,7 @@ fn counters_at_their_end_are_put_back_and_stay_there() {
     full.on_event(&event(1, 1, 0, 1.0));
     let hash = key().hash(EntityId(1));
     let state = full.states.at_mut(0).unwrap();
-    state.set_all_time(u64::MAX);
+    state.hot.set_all_time(u64::MAX);
     full.on_event(&event(1, 1, 0, 1.0));
     let mut stored = Stored::new();
     write_out(&mut full, &mut stored, |_| ());

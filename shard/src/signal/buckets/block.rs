@@ -7,7 +7,7 @@
 
 use super::dense::Dense;
 use super::packed::Packed;
-use super::{BucketRef, BucketStore, BucketedCounter as _, Class, Heads};
+use super::{BucketStore, BucketedCounter as _, Class, Counters, FewCounters, Heads};
 use crate::prefetch::prefetch_all;
 use crate::signal::window::{HOUR_WORDS, Ring, Window};
 
@@ -17,7 +17,7 @@ pub(crate) struct Block<'s>(Found<'s>);
 
 #[derive(Clone, Copy, Debug)]
 enum Found<'s> {
-    Packed32(&'s Packed<32>),
+    Few(&'s FewCounters),
     Packed96(&'s Packed<96>),
     Packed160(&'s Packed<160>),
     Dense8(&'s Dense<u8>),
@@ -26,40 +26,34 @@ enum Found<'s> {
 }
 
 impl BucketStore {
-    /// The counters at `at`. Nothing of them is looked at yet.
+    /// The counters of a pair. Nothing of them is looked at yet.
     #[inline(always)]
-    pub(crate) fn block(&self, at: BucketRef) -> Block<'_> {
-        if at.is_packed32() {
+    pub(crate) fn block<'s>(&'s self, pair: Counters<'s>) -> Block<'s> {
+        if pair.at.is_few() {
             // Almost every pair.
-            return Block(Found::Packed32(self.packed32.get(at.index())));
+            return Block(Found::Few(pair.few));
         }
-        self.larger_block(at)
-    }
-
-    #[inline(always)]
-    fn larger_block(&self, at: BucketRef) -> Block<'_> {
-        let index = at.index();
-        Block(match at.class() {
-            Some(Class::Packed32) => Found::Packed32(self.packed32.get(index)),
+        let index = pair.at.index();
+        Block(match pair.at.class() {
+            None => Found::Few(pair.few),
             Some(Class::Packed96) => Found::Packed96(self.packed96.get(index)),
             Some(Class::Packed160) => Found::Packed160(self.packed160.get(index)),
             Some(Class::Dense8) => Found::Dense8(self.dense8.get(index)),
             Some(Class::Dense16) => Found::Dense16(self.dense16.get(index)),
             Some(Class::Dense32) => Found::Dense32(self.dense32.get(index)),
-            None => return Block::EMPTY,
         })
     }
 }
 
 impl<'s> Block<'s> {
     /// All counters are zero.
-    pub(crate) const EMPTY: Self = Self(Found::Packed32(&Packed::EMPTY));
+    pub(crate) const EMPTY: Self = Self(Found::Few(&FewCounters::EMPTY));
 
     /// Asks for all of its cache lines.
     #[inline(always)]
     pub(crate) fn fetch(self) {
         match self.0 {
-            Found::Packed32(block) => prefetch_all(block),
+            Found::Few(block) => prefetch_all(block),
             larger => larger.fetch(),
         }
     }
@@ -72,7 +66,7 @@ impl<'s> Block<'s> {
         let (head, now) = (head.of_ring(ring), now.of_ring(ring));
         let newest = window.covered(now.saturating_sub(head));
         match self.0 {
-            Found::Packed32(block) => block.sum(ring, head, newest),
+            Found::Few(block) => block.sum(ring, head, newest),
             larger => larger.sum(ring, head, newest),
         }
     }
@@ -81,7 +75,7 @@ impl<'s> Block<'s> {
     /// the block is not of the smallest class.
     #[inline(always)]
     pub(crate) fn seen(self, head: Heads, now: Heads) -> Option<Seen<'s>> {
-        let Found::Packed32(block) = self.0 else { return None };
+        let Found::Few(block) = self.0 else { return None };
         let minutes = now.minute.saturating_sub(head.minute);
         let hours = now.hour().saturating_sub(head.hour());
         Some(Seen { block, bits: block.later(minutes, hours) })
@@ -92,7 +86,7 @@ impl Found<'_> {
     #[inline(always)]
     fn fetch(self) {
         match self {
-            Found::Packed32(block) => prefetch_all(block),
+            Found::Few(block) => prefetch_all(block),
             Found::Packed96(block) => prefetch_all(block),
             Found::Packed160(block) => prefetch_all(block),
             Found::Dense8(block) => prefetch_all(block),
@@ -105,7 +99,7 @@ impl Found<'_> {
     #[inline(always)]
     fn sum(self, ring: Ring, head: u32, newest: usize) -> u64 {
         match self {
-            Found::Packed32(block) => block.sum(ring, head, newest),
+            Found::Few(block) => block.sum(ring, head, newest),
             Found::Packed96(block) => block.sum(ring, head, newest),
             Found::Packed160(block) => block.sum(ring, head, newest),
             Found::Dense8(block) => block.sum(ring, head, newest),
@@ -118,14 +112,14 @@ impl Found<'_> {
 /// A block of the smallest class as of one instant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'s> {
-    block: &'s Packed<32>,
+    block: &'s FewCounters,
     /// Bitmaps of minutes and hours.
     bits: [u64; 1 + HOUR_WORDS],
 }
 
 impl Seen<'_> {
     /// Nothing is.
-    pub(crate) const NOTHING: Self = Self { block: &Packed::EMPTY, bits: [0; 1 + HOUR_WORDS] };
+    pub(crate) const NOTHING: Self = Self { block: &FewCounters::EMPTY, bits: [0; 1 + HOUR_WORDS] };
 
     /// Events in a window.
     #[inline(always)]

@@ -2,8 +2,8 @@
 //! need.
 //!
 //! ```text
-//! class      block  holds                              for
-//! packed32     64   32 non-empty buckets, up to 255    almost every pair
+//! class      bytes  holds                              for
+//! packed32     64   32 non-empty buckets, up to 255    almost every pair: beside its hot state
 //! packed96    128   96 non-empty buckets, up to 255
 //! packed160   192  160 non-empty buckets, up to 255
 //! dense8      256   every bucket, up to 255
@@ -26,7 +26,7 @@ mod dense;
 mod packed;
 mod slab;
 
-use super::window::{Ring, Window};
+use super::window::Ring;
 use crate::Timestamp;
 use crate::limits::{BLOCK_INDEX_BITS, BUCKETS};
 pub(crate) use block::{Block, Seen};
@@ -38,7 +38,7 @@ use slab::Slab;
 type Counts = [u32; BUCKETS];
 
 /// A bucket that is not empty: its position and its count.
-pub type Listed = (u8, u32);
+pub(crate) type Listed = (u8, u32);
 
 /// What came of counting one event in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,15 +140,32 @@ impl Heads {
     }
 }
 
-/// Where the counters of one pair are: a class and a place in it.
+/// The counters of a pair with few buckets, as almost every pair is one: they stand beside its hot
+/// state.
+pub(crate) type FewCounters = Packed<32>;
+
+/// Where the counters of one pair are: a class and a place in it, or beside its hot state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct BucketRef(u32);
+pub(crate) struct BucketRef(u32);
 
-/// The classes, in order of size.
+/// The counters of one pair: the few beside its hot state, which are all zero if it has more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counters<'p> {
+    pub(crate) at: BucketRef,
+    pub(crate) few: &'p FewCounters,
+}
+
+/// The same, to change.
+#[derive(Debug)]
+pub(crate) struct CountersMut<'p> {
+    pub(crate) at: &'p mut BucketRef,
+    pub(crate) few: &'p mut FewCounters,
+}
+
+/// The classes of larger blocks, in order of size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    Packed32,
     Packed96,
     Packed160,
     Dense8,
@@ -159,31 +176,29 @@ enum Class {
 const CLASS_SHIFT: u32 = BLOCK_INDEX_BITS;
 
 impl BucketRef {
-    /// Nowhere: no bucket of the pair holds anything.
-    pub const NONE: Self = Self(u32::MAX);
+    /// Beside the hot state.
+    pub(crate) const FEW: Self = Self(u32::MAX);
 
     fn new(class: Class, index: u32) -> Self {
         assert!(index >> CLASS_SHIFT == 0, "a shard holds at most 2^29 blocks of one class");
         Self((class as u32) << CLASS_SHIFT | index)
     }
 
+    #[inline(always)]
     const fn class(self) -> Option<Class> {
         match self.0 >> CLASS_SHIFT {
-            0 => Some(Class::Packed32),
-            1 => Some(Class::Packed96),
-            2 => Some(Class::Packed160),
-            3 => Some(Class::Dense8),
-            4 => Some(Class::Dense16),
-            5 => Some(Class::Dense32),
+            0 => Some(Class::Packed96),
+            1 => Some(Class::Packed160),
+            2 => Some(Class::Dense8),
+            3 => Some(Class::Dense16),
+            4 => Some(Class::Dense32),
             _ => None,
         }
     }
 
-    /// Whether it is in the smallest class, as almost every pair is.
     #[inline(always)]
-    const fn is_packed32(self) -> bool {
-        const { assert!(Class::Packed32 as u32 == 0) };
-        self.0 < 1 << CLASS_SHIFT
+    const fn is_few(self) -> bool {
+        self.0 == Self::FEW.0
     }
 
     #[inline(always)]
@@ -192,10 +207,9 @@ impl BucketRef {
     }
 }
 
-/// The counters of every pair of a shard.
+/// The counters of those pairs of a shard that have many buckets.
 #[derive(Debug, Default)]
-pub struct BucketStore {
-    packed32: Slab<Packed<32>>,
+pub(crate) struct BucketStore {
     packed96: Slab<Packed<96>>,
     packed160: Slab<Packed<160>>,
     dense8: Slab<Dense<u8>>,
@@ -203,14 +217,10 @@ pub struct BucketStore {
     dense32: Slab<Dense<u32>>,
 }
 
-/// Runs `$then` on the block that `$at` names, whatever its class; `$none` where it names none.
+/// Runs `$then` on the block that `$at` names, whatever its class; `$few` where it names none.
 macro_rules! on_block {
-    ($store:expr, $at:expr, $get:ident, |$block:ident| $then:expr, none: $none:expr) => {
+    ($store:expr, $at:expr, $get:ident, |$block:ident| $then:expr, few: $few:expr) => {
         match $at.class() {
-            Some(Class::Packed32) => {
-                let $block = $store.packed32.$get($at.index());
-                $then
-            }
             Some(Class::Packed96) => {
                 let $block = $store.packed96.$get($at.index());
                 $then
@@ -231,88 +241,77 @@ macro_rules! on_block {
                 let $block = $store.dense32.$get($at.index());
                 $then
             }
-            None => $none,
+            None => $few,
         }
     };
 }
 
 impl BucketStore {
-    /// Counts an event in its buckets, for the pair whose counters are at `at` and end with `old`,
-    /// those of its last update before this event. Says `false` if a bucket is full for good and
-    /// the event is not in it.
+    /// Counts an event in its buckets, for the pair whose counters end with `old`, those of its
+    /// last update before this event. Says `false` if a bucket is full for good and the event is
+    /// not in it.
     #[must_use]
     #[inline(always)]
-    pub(crate) fn record(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
+    pub(crate) fn record(&mut self, pair: CountersMut<'_>, old: Heads, event: Heads) -> bool {
         let is_same_minute = event.minute == old.minute;
-        if at.is_packed32() {
-            let block = self.packed32.get_mut(at.index());
-            if is_same_minute && block.add_newest(event) {
+        if pair.at.is_few() {
+            if is_same_minute && pair.few.add_newest(event) {
                 return true;
             }
             if event.hour().wrapping_sub(Ring::Hours.len()) < old.hour() {
                 let heads = old.max(event);
-                let added = count(block, old, heads, event);
-                return added == [Added::Counted; 2] || self.finish(at, heads, event, added);
+                let added = count(pair.few, old, heads, event);
+                return added == [Added::Counted; 2] || self.finish(pair, heads, event, added);
             }
         } else if is_same_minute
-            && on_block!(self, *at, get_mut, |block| block.add_newest(event), none: false)
+            && on_block!(self, pair.at, get_mut, |block| block.add_newest(event), few: false)
         {
             return true;
         }
-        self.record_any(at, old, event)
+        self.record_any(pair, old, event)
     }
 
-    /// The same, for pairs without counters, with many, or with none that has not expired.
+    /// The same, for pairs with many counters, or with none that has not expired.
     #[inline(never)]
-    fn record_any(&mut self, at: &mut BucketRef, old: Heads, event: Heads) -> bool {
+    fn record_any(&mut self, mut pair: CountersMut<'_>, old: Heads, event: Heads) -> bool {
         if event.hour() >= old.hour() + Ring::Hours.len() {
-            self.release(at);
-        }
-        if *at == BucketRef::NONE {
-            debug_assert!(event.minute >= old.minute, "the first event is the newest one");
-            *at = BucketRef::new(Class::Packed32, self.packed32.insert(Packed::ONE));
-            return true;
+            self.release(&mut pair);
         }
         let heads = old.max(event);
-        let added = on_block!(self, *at, get_mut, |block| count(block, old, heads, event),
-            none: [Added::Saturated; 2]);
-        added == [Added::Counted; 2] || self.finish(at, heads, event, added)
+        let added = on_block!(self, pair.at, get_mut, |block| count(block, old, heads, event),
+            few: count(pair.few, old, heads, event));
+        added == [Added::Counted; 2] || self.finish(pair, heads, event, added)
     }
 
-    /// Events in `window` as of `now`, for the pair whose counters are at `at` and end at `head`;
-    /// `now` is not before `head`.
-    #[must_use]
-    #[inline]
-    pub fn count(&self, at: BucketRef, head: Timestamp, window: &Window, now: Timestamp) -> u64 {
-        self.block(at).count(window, Heads::of(head), Heads::of(now))
-    }
-
-    /// Asks for the cache lines that counting at `at` in the buckets of an event touches.
+    /// Asks for the cache lines, of a larger block, that counting in the buckets of an event
+    /// touches.
     #[inline(always)]
     pub(crate) fn fetch(&self, at: BucketRef, event: Heads) {
-        if at.is_packed32() {
-            self.packed32.fetch(at.index());
-        } else {
-            on_block!(self, at, get, |block| block.fetch(event), none: ());
-        }
+        on_block!(self, at, get, |block| block.fetch(event), few: ());
     }
 
-    /// Adds the counters at `at` that are not zero, which end at `head`, to `list`, by position.
-    pub fn list(&self, at: BucketRef, head: Timestamp, list: &mut Vec<Listed>) {
-        on_block!(self, at, get, |block| block.list(Heads::of(head), list), none: ());
+    /// Adds the counters that are not zero, which end at `head`, to `list`, by position.
+    pub(crate) fn list(&self, pair: Counters<'_>, head: Timestamp, list: &mut Vec<Listed>) {
+        let heads = Heads::of(head);
+        on_block!(self, pair.at, get, |block| block.list(heads, list),
+            few: pair.few.list(heads, list));
     }
 
     /// Puts the `listed` counters, which end at `head`, in the smallest class that holds them, in
-    /// place of what is at `at`. They come by position, and none is zero.
-    pub fn put_back(&mut self, at: &mut BucketRef, head: Timestamp, listed: &[Listed]) {
-        self.release(at);
+    /// place of what is there. They come by position, and none is zero.
+    pub(crate) fn put_back(
+        &mut self,
+        mut pair: CountersMut<'_>,
+        head: Timestamp,
+        listed: &[Listed],
+    ) {
+        self.release(&mut pair);
         let heads = Heads::of(head);
-        *at = if Packed::<32>::fits_listed(listed) {
-            let index = self.packed32.insert_with(|block| block.take_listed(listed, heads));
-            BucketRef::new(Class::Packed32, index)
+        if FewCounters::fits_listed(listed) {
+            pair.few.take_listed(listed, heads);
         } else {
-            self.put_back_many(heads, listed)
-        };
+            *pair.at = self.put_back_many(heads, listed);
+        }
     }
 
     #[inline(never)]
@@ -333,15 +332,17 @@ impl BucketStore {
         BucketRef::new(Class::Dense32, index)
     }
 
-    fn written_out(&self, at: BucketRef, heads: Heads) -> Counts {
-        on_block!(self, at, get, |block| block.counts(heads), none: [0; BUCKETS])
+    fn written_out(&self, pair: Counters<'_>, heads: Heads) -> Counts {
+        on_block!(self, pair.at, get, |block| block.counts(heads), few: pair.few.counts(heads))
     }
 
-    fn put(&mut self, at: &mut BucketRef, heads: Heads, counts: &Counts) {
-        self.release(at);
-        *at = if let Some(block) = Packed::<32>::holding(counts, heads) {
-            BucketRef::new(Class::Packed32, self.packed32.insert(block))
-        } else if let Some(block) = Packed::<96>::holding(counts, heads) {
+    fn put(&mut self, pair: &mut CountersMut<'_>, heads: Heads, counts: &Counts) {
+        self.release(pair);
+        if let Some(few) = FewCounters::holding(counts, heads) {
+            *pair.few = few;
+            return;
+        }
+        *pair.at = if let Some(block) = Packed::<96>::holding(counts, heads) {
             BucketRef::new(Class::Packed96, self.packed96.insert(block))
         } else if let Some(block) = Packed::<160>::holding(counts, heads) {
             BucketRef::new(Class::Packed160, self.packed160.insert(block))
@@ -356,9 +357,8 @@ impl BucketStore {
 
     /// Bytes taken by the blocks, free ones included.
     #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        self.packed32.memory_bytes()
-            + self.packed96.memory_bytes()
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.packed96.memory_bytes()
             + self.packed160.memory_bytes()
             + self.dense8.memory_bytes()
             + self.dense16.memory_bytes()
@@ -369,39 +369,39 @@ impl BucketStore {
     #[cold]
     fn finish(
         &mut self,
-        at: &mut BucketRef,
+        mut pair: CountersMut<'_>,
         heads: Heads,
         event: Heads,
         [minute, hour]: [Added; 2],
     ) -> bool {
         let mut all = minute != Added::Saturated && hour != Added::Saturated;
-        if minute == Added::NeedsRoom {
-            all &= self.add_with_more_room(at, heads, (Ring::Minutes, heads.minute, event.minute));
-        }
-        if hour == Added::NeedsRoom {
-            all &= self.add_with_more_room(at, heads, (Ring::Hours, heads.hour(), event.hour()));
+        for (added, ring) in [(minute, Ring::Minutes), (hour, Ring::Hours)] {
+            if added == Added::NeedsRoom {
+                let place = (ring, heads.of_ring(ring), event.of_ring(ring));
+                all &= self.add_with_more_room(&mut pair, heads, place);
+            }
         }
         all
     }
 
     fn add_with_more_room(
         &mut self,
-        at: &mut BucketRef,
+        pair: &mut CountersMut<'_>,
         heads: Heads,
         (ring, head, bucket): (Ring, u32, u32),
     ) -> bool {
-        let add = |store: &mut Self, at: BucketRef| {
-            on_block!(store, at, get_mut, |block| block.add(ring, head, bucket),
-                none: Added::Saturated)
+        let add = |store: &mut Self, pair: &mut CountersMut<'_>| {
+            on_block!(store, pair.at, get_mut, |block| block.add(ring, head, bucket),
+                few: pair.few.add(ring, head, bucket))
         };
         // The other ring's bucket may have made room for this one too.
-        let mut added = add(self, *at);
+        let mut added = add(self, pair);
         if added == Added::NeedsRoom {
-            if !self.widen(at) {
-                let counts = self.written_out(*at, heads);
-                self.put(at, heads, &counts);
+            if !self.widen(pair) {
+                let counts = self.written_out(pair.as_ref(), heads);
+                self.put(pair, heads, &counts);
             }
-            added = add(self, *at);
+            added = add(self, pair);
         }
         assert!(added != Added::NeedsRoom, "a class was chosen with room for one event more");
         added == Added::Counted
@@ -409,37 +409,42 @@ impl BucketStore {
 
     /// Moves a pair with more buckets than its block has room for to the next class, as most pairs
     /// that move do; says `false` if it takes another one.
-    fn widen(&mut self, at: &mut BucketRef) -> bool {
-        let index = at.index();
-        let wider = match at.class() {
-            Some(Class::Packed32) => {
-                let block = self.packed32.get(index).widened();
+    fn widen(&mut self, pair: &mut CountersMut<'_>) -> bool {
+        let wider = match pair.at.class() {
+            None => {
+                let block = pair.few.widened();
                 block.map(|block| BucketRef::new(Class::Packed96, self.packed96.insert(block)))
             }
             Some(Class::Packed96) => {
-                let block = self.packed96.get(index).widened();
+                let block = self.packed96.get(pair.at.index()).widened();
                 block.map(|block| BucketRef::new(Class::Packed160, self.packed160.insert(block)))
             }
             _ => None,
         };
         let Some(wider) = wider else { return false };
-        self.release(at);
-        *at = wider;
+        self.release(pair);
+        *pair.at = wider;
         true
     }
 
-    fn release(&mut self, at: &mut BucketRef) {
-        let index = at.index();
-        match at.class() {
-            Some(Class::Packed32) => self.packed32.remove(index),
+    /// Lets all counters of a pair go.
+    fn release(&mut self, pair: &mut CountersMut<'_>) {
+        let index = pair.at.index();
+        match pair.at.class() {
+            None => *pair.few = FewCounters::EMPTY,
             Some(Class::Packed96) => self.packed96.remove(index),
             Some(Class::Packed160) => self.packed160.remove(index),
             Some(Class::Dense8) => self.dense8.remove(index),
             Some(Class::Dense16) => self.dense16.remove(index),
             Some(Class::Dense32) => self.dense32.remove(index),
-            None => {}
         }
-        *at = BucketRef::NONE;
+        *pair.at = BucketRef::FEW;
+    }
+}
+
+impl CountersMut<'_> {
+    fn as_ref(&self) -> Counters<'_> {
+        Counters { at: *self.at, few: self.few }
     }
 }
 

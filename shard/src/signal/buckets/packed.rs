@@ -23,7 +23,7 @@ const LAST_HOURS_MASK: u64 = u64::MAX >> (64 * HOUR_WORDS - HOUR_BUCKETS);
 /// Up to `ROOM` non-empty buckets of up to 255 events.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Packed<const ROOM: usize> {
+pub(crate) struct Packed<const ROOM: usize> {
     minutes: u64,
     hours: [u64; HOUR_WORDS],
     counts: [u8; ROOM],
@@ -36,14 +36,8 @@ const _: () = {
 };
 
 impl<const ROOM: usize> Packed<ROOM> {
-    /// One event in the newest bucket of each ring.
-    pub(super) const ONE: Self = {
-        let mut counts = [0; ROOM];
-        (counts[0], counts[ROOM - 1]) = (1, 1);
-        let mut hours = [0; HOUR_WORDS];
-        hours[0] = 1;
-        Self { minutes: 1, hours, counts }
-    };
+    /// No event in any.
+    pub(crate) const ZERO: Self = Self { minutes: 0, hours: [0; HOUR_WORDS], counts: [0; ROOM] };
 
     /// The same buckets with room for more of them, unless one is full.
     pub(super) fn widened<const WIDER: usize>(&self) -> Option<Packed<WIDER>> {
@@ -174,7 +168,7 @@ impl<const ROOM: usize> Packed<ROOM> {
 }
 
 impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
-    const EMPTY: Self = Self { minutes: 0, hours: [0; HOUR_WORDS], counts: [0; ROOM] };
+    const EMPTY: Self = Self::ZERO;
 
     fn holding(counts: &Counts, heads: Heads) -> Option<Self> {
         let mut block = Self::EMPTY;

@@ -3,8 +3,6 @@
 //! Promises: growing copies blocks as [`Blocks`] does. A removed block is the next one
 //! given out.
 
-#![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
-
 use super::BucketedCounter;
 use crate::blocks::Blocks;
 
@@ -47,12 +45,6 @@ impl<T: BucketedCounter> Slab<T> {
     pub(super) fn remove(&mut self, index: u32) {
         debug_assert!(!self.free.contains(&index), "removed once");
         self.free.push(index);
-    }
-
-    /// Asks for the first cache line of the block at `index`.
-    #[inline(always)]
-    pub(super) fn fetch(&self, index: u32) {
-        self.blocks.fetch(index as usize);
     }
 
     /// The block at `index`.

@@ -2,13 +2,32 @@
 
 use super::*;
 use crate::limits::{HOUR_NS, MINUTE_NS};
+use crate::signal::window::Window;
 use proptest::prelude::*;
 use std::time::Duration;
+
+/// What a pair's state keeps of its counters.
+struct Kept {
+    at: BucketRef,
+    few: FewCounters,
+}
+
+impl Kept {
+    const NEW: Self = Self { at: BucketRef::FEW, few: FewCounters::ZERO };
+
+    fn get(&self) -> Counters<'_> {
+        Counters { at: self.at, few: &self.few }
+    }
+
+    fn get_mut(&mut self) -> CountersMut<'_> {
+        CountersMut { at: &mut self.at, few: &mut self.few }
+    }
+}
 
 /// One pair: the store under test and, beside it, the time of every event.
 struct Pair {
     store: BucketStore,
-    at: BucketRef,
+    kept: Kept,
     head: Timestamp,
     events: Vec<Timestamp>,
 }
@@ -16,14 +35,15 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let (store, events) = (BucketStore::default(), Vec::new());
-        Self { store, at: BucketRef::NONE, head: Timestamp(0), events }
+        Self { store, kept: Kept::NEW, head: Timestamp(0), events }
     }
 
     fn record(&mut self, time: Timestamp) {
         if self.events.is_empty() {
             self.head = time;
         }
-        assert!(self.store.record(&mut self.at, Heads::of(self.head), Heads::of(time)));
+        let (old, event) = (Heads::of(self.head), Heads::of(time));
+        assert!(self.store.record(self.kept.get_mut(), old, event));
         self.head = self.head.max(time);
         self.events.push(time);
     }
@@ -37,7 +57,9 @@ impl Pair {
             let last = now.0 / width;
             let held = |t: &&Timestamp| t.0 / width <= last && t.0 / width + minutes > last;
             let want = self.events.iter().filter(held).count() as u64;
-            assert_eq!(self.store.count(self.at, self.head, &window, now), want, "{window:?}");
+            let block = self.store.block(self.kept.get());
+            let got = block.count(&window, Heads::of(self.head), Heads::of(now));
+            assert_eq!(got, want, "{window:?}");
         }
     }
 }
@@ -91,15 +113,15 @@ proptest! {
         }
         let listed = listed(&all);
         let mut store = BucketStore::default();
-        let (mut at, mut slowly) = (BucketRef::NONE, BucketRef::NONE);
-        store.put_back(&mut at, head, &listed);
-        prop_assert_eq!(store.written_out(at, Heads::of(head)), all);
+        let (mut kept, mut slowly) = (Kept::NEW, Kept::NEW);
+        store.put_back(kept.get_mut(), head, &listed);
+        prop_assert_eq!(store.written_out(kept.get(), Heads::of(head)), all);
         let mut again = Vec::new();
-        store.list(at, head, &mut again);
+        store.list(kept.get(), head, &mut again);
         prop_assert_eq!(again, listed);
-        store.put(&mut slowly, Heads::of(head), &all);
-        prop_assert_eq!(at.class(), slowly.class());
-        prop_assert_eq!(store.written_out(slowly, Heads::of(head)), all);
+        store.put(&mut slowly.get_mut(), Heads::of(head), &all);
+        prop_assert_eq!(kept.at.class(), slowly.at.class());
+        prop_assert_eq!(store.written_out(slowly.get(), Heads::of(head)), all);
     }
 }
 
@@ -107,48 +129,48 @@ proptest! {
 fn a_pair_walks_up_the_classes_and_starts_over_after_silence() {
     let mut pair = Pair::new();
     pair.record(Timestamp(0));
-    assert_eq!(pair.at.class(), Some(Class::Packed32));
+    assert_eq!(pair.kept.at.class(), None);
     for minute in 0..60 {
         pair.record(Timestamp(minute * MINUTE_NS));
     }
-    assert_eq!(pair.at.class(), Some(Class::Packed96));
+    assert_eq!(pair.kept.at.class(), Some(Class::Packed96));
     for hour in 0..168 {
         pair.record(Timestamp(hour * HOUR_NS));
     }
-    assert_eq!(pair.at.class(), Some(Class::Dense8));
+    assert_eq!(pair.kept.at.class(), Some(Class::Dense8));
     for _ in 0..300 {
         pair.record(pair.head);
     }
-    assert_eq!(pair.at.class(), Some(Class::Dense16));
+    assert_eq!(pair.kept.at.class(), Some(Class::Dense16));
     for _ in 0..70_000 {
         pair.record(pair.head);
     }
-    assert_eq!(pair.at.class(), Some(Class::Dense32));
+    assert_eq!(pair.kept.at.class(), Some(Class::Dense32));
     pair.assert_windows(pair.head);
 
     pair.record(Timestamp(pair.head.0 + 168 * HOUR_NS));
-    assert_eq!(pair.at.class(), Some(Class::Packed32));
+    assert_eq!(pair.kept.at.class(), None);
     pair.assert_windows(pair.head);
 }
 
 #[test]
 fn a_block_without_room_moves_to_the_next_class_unless_one_of_its_buckets_is_full() {
     let minute = |minute: u64| Timestamp(200 * HOUR_NS + minute * MINUTE_NS);
-    let (next, third) = (Class::Packed96, Class::Packed160);
+    let (next, third) = (Some(Class::Packed96), Some(Class::Packed160));
     // With 16 minutes, and so many hours beside their two, the block is full.
     for (before, hours, most, class) in [
-        (Class::Packed32, 14, 253, next),
-        (Class::Packed32, 14, 254, Class::Dense16),
+        (None, 14, 253, next),
+        (None, 14, 254, Some(Class::Dense16)),
         (next, 78, 253, third),
-        (next, 78, 254, Class::Dense16),
+        (next, 78, 254, Some(Class::Dense16)),
     ] {
         let mut pair = Pair::new();
         (0..most).for_each(|_| pair.record(minute(59)));
         (60..75).for_each(|at| pair.record(minute(at)));
         (80..80 + hours).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
-        assert_eq!(pair.at.class(), Some(before));
+        assert_eq!(pair.kept.at.class(), before);
         pair.record(minute(30));
-        assert_eq!(pair.at.class(), Some(class));
+        assert_eq!(pair.kept.at.class(), class);
         pair.assert_windows(pair.head);
     }
 }
@@ -159,9 +181,9 @@ fn a_block_without_room_in_both_rings_moves_to_the_next_class() {
     let mut pair = Pair::new();
     (105..120).for_each(|at| pair.record(minute(at)));
     (80..96).for_each(|hour| pair.record(Timestamp(hour * HOUR_NS)));
-    assert_eq!(pair.at.class(), Some(Class::Packed32), "15 minutes, 17 hours");
+    assert_eq!(pair.kept.at.class(), None, "15 minutes, 17 hours");
     pair.record(minute(120));
-    assert_eq!(pair.at.class(), Some(Class::Packed96));
+    assert_eq!(pair.kept.at.class(), Some(Class::Packed96));
     pair.assert_windows(pair.head);
 }
 
@@ -171,28 +193,25 @@ fn a_full_bucket_stays_full_and_says_so() {
     counts[0] = u32::MAX - 1;
     counts[60] = u32::MAX;
     let mut store = BucketStore::default();
-    let mut at = BucketRef::NONE;
-    store.put_back(&mut at, Timestamp(0), &listed(&counts));
-    assert!(!store.record(&mut at, Heads::NONE, Heads::NONE), "the hour was full");
-    assert_eq!(store.written_out(at, Heads::of(Timestamp(0)))[0], u32::MAX, "the minute was not");
-    assert!(!store.record(&mut at, Heads::NONE, Heads::NONE));
-    assert_eq!(
-        (
-            store.written_out(at, Heads::of(Timestamp(0)))[0],
-            store.written_out(at, Heads::of(Timestamp(0)))[60]
-        ),
-        (u32::MAX, u32::MAX)
-    );
+    let mut kept = Kept::NEW;
+    store.put_back(kept.get_mut(), Timestamp(0), &listed(&counts));
+    assert!(!store.record(kept.get_mut(), Heads::NONE, Heads::NONE), "the hour was full");
+    let written_out = store.written_out(kept.get(), Heads::NONE);
+    assert_eq!(written_out[0], u32::MAX, "the minute was not");
+    assert!(!store.record(kept.get_mut(), Heads::NONE, Heads::NONE));
+    let written_out = store.written_out(kept.get(), Heads::NONE);
+    assert_eq!((written_out[0], written_out[60]), (u32::MAX, u32::MAX));
 }
 
 #[test]
 fn blocks_let_go_are_given_out_again() {
     let mut store = BucketStore::default();
-    let mut at = BucketRef::NONE;
-    store.put_back(&mut at, Timestamp(0), &[]);
+    let mut kept = Kept::NEW;
+    let many: Vec<Listed> = (0..40).map(|position| (position, 1)).collect();
+    store.put_back(kept.get_mut(), Timestamp(0), &many);
     let before = store.memory_bytes();
     for _ in 0..10_000 {
-        store.put_back(&mut at, Timestamp(0), &[]);
+        store.put_back(kept.get_mut(), Timestamp(0), &many);
     }
     // One slot of the list of free blocks may have come on top.
     assert!(store.memory_bytes() <= before + 16);
