@@ -109,9 +109,12 @@ impl SignalLedger {
             return;
         }
         let (groups, rest) = events.as_chunks();
-        // Filled up with what is in a cache by then.
-        let mut last = [events[events.len() - 1]; GROUP];
-        last[..rest.len()].copy_from_slice(rest);
+        let mut last = [RoutedEvent::NOTHING; GROUP];
+        if let Some(&filling) = rest.last() {
+            // Filled up with what is in a cache by then.
+            last = [filling; GROUP];
+            last[..rest.len()].copy_from_slice(rest);
+        }
         self.apply_groups(groups, (&last, rest.len()));
     }
 

@@ -51,12 +51,22 @@ impl LeastSum {
 /// Whether a pair may have to enter a ranking that it is not in.
 #[inline(always)]
 pub(super) fn may_enter(state: &HotSignalState, least: &[LeastSum; HALF_LIVES_MAX]) -> bool {
-    let may_enter = |k: usize| {
+    // Few are as high in any: all are looked at by one branch.
+    let mut is_high = false;
+    for (k, least) in least.iter().enumerate() {
+        is_high |= state.sum_bits(k) >= least.bits;
+    }
+    is_high && is_above_any(state, least)
+}
+
+/// The same, of a pair that is high; most are in.
+#[inline(never)]
+fn is_above_any(state: &HotSignalState, least: &[LeastSum; HALF_LIVES_MAX]) -> bool {
+    let is_above = |k: usize| {
         let (bits, LeastSum { bits: bar, before }) = (state.sum_bits(k), least[k]);
-        // Few are as high, of which most are in.
         bits >= bar && !state.is_ranked(k) && (bits > bar || state.entity() < before)
     };
-    (0..HALF_LIVES_MAX).any(may_enter)
+    (0..HALF_LIVES_MAX).any(is_above)
 }
 
 /// Candidates for the top of one signal type and half-life.
