@@ -40,7 +40,7 @@ const TOUCHED_PAGES: usize = 2;
 
 /// Blocks, named by index.
 #[derive(Debug)]
-pub struct Blocks<T> {
+pub(crate) struct Blocks<T> {
     memory: AVec<T, RuntimeAlign>,
     /// Huge pages that blocks have begun to fill.
     pages: usize,
@@ -70,18 +70,18 @@ impl<T> Blocks<T> {
 impl<T: Copy> Blocks<T> {
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.memory.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.memory.is_empty()
     }
 
     /// Adds `count` blocks, all of them `block`.
-    pub fn extend(&mut self, count: usize, block: T) {
+    pub(crate) fn extend(&mut self, count: usize, block: T) {
         let len = self.len() + count;
         if len > self.memory.capacity() {
             self.move_to_room_for(len);
@@ -145,7 +145,7 @@ impl<T: Copy> Blocks<T> {
 
     /// Asks for all cache lines of the block at `index`, whether there is one or not.
     #[inline(always)]
-    pub fn fetch(&self, index: usize) {
+    pub(crate) fn fetch(&self, index: usize) {
         // Behind the last there may be no memory: asking does no harm.
         prefetch_at(self.memory.as_ptr().wrapping_add(index));
     }
@@ -153,26 +153,26 @@ impl<T: Copy> Blocks<T> {
     /// The block at `index`, if there are as many.
     #[inline]
     #[must_use]
-    pub fn get(&self, index: usize) -> Option<&T> {
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
         self.memory.get(index)
     }
 
     /// The block at `index`, to change.
     #[inline]
-    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.memory.get_mut(index)
     }
 
     /// All of them.
     #[inline]
     #[must_use]
-    pub fn as_slice(&self) -> &[T] {
+    pub(crate) fn as_slice(&self) -> &[T] {
         &self.memory
     }
 
     /// The same, to change.
     #[inline]
-    pub fn as_mut_slice(&mut self) -> &mut [T] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         &mut self.memory
     }
 
@@ -180,7 +180,7 @@ impl<T: Copy> Blocks<T> {
     /// bytes ever written to, which holds where huge pages are given by advice: a kernel that
     /// always gives them may take up to a huge page more.
     #[must_use]
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         let room = self.memory.capacity() * size_of::<T>();
         if !self.is_large() {
             return room;

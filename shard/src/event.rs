@@ -219,7 +219,7 @@ pub struct RoutedEvent {
 }
 
 impl RoutedEvent {
-    /// What stands beside a tag that has no event.
+    /// In place of an event, where there is none.
     pub(crate) const NOTHING: Self = Self {
         entity: EntityId(0),
         time: Timestamp(0),

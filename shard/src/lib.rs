@@ -20,7 +20,7 @@
 //! Invariant: time is a field of an event or an argument of a query. Nothing here asks a clock,
 //! opens a file or knows an executor. Hosts use the `ebbtide` crate instead of this one.
 
-pub mod blocks;
+mod blocks;
 pub mod checkpoint;
 pub mod dedup;
 pub mod doorbell;

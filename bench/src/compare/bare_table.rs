@@ -1,8 +1,8 @@
 //! The ledger's table with next to nothing in it: what the way to a state costs, without the
 //! signal.
 //!
-//! Promises: table and memory are the ledger's own, and so is what is fetched ahead; only what is
-//! done there is less.
+//! Promises: table and memory are the ledger's own, and what is needed is fetched ahead as there;
+//! only what is done there is less.
 
 use ebbtide_shard::ledger::table::{Home, Slot, Table};
 use ebbtide_shard::{EntityId, RoutedEvent, SignalId};
@@ -52,8 +52,8 @@ impl Slot for TwoLines {
 }
 
 /// Slots, found as the ledger finds states.
-#[derive(Debug, Default)]
-pub(super) struct BareTable<S: Slot>(Table<S>);
+#[derive(Debug)]
+pub(super) struct BareTable<S>(Table<S>);
 
 /// The way to the slot of each event of a group: where its search begins, and its slot, most
 /// likely.
@@ -108,7 +108,7 @@ impl BareTable<Counter> {
 }
 
 impl BareTable<TwoLines> {
-    /// Reads both lines of each event's entity, and changes nothing.
+    /// Reads both lines of each event's entity.
     pub(super) fn touch(&mut self, events: &[RoutedEvent]) -> u64 {
         let mut sum = 0;
         self.each(events, |lines| sum += lines.first[0] & lines.second[0]);

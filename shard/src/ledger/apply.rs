@@ -109,6 +109,7 @@ impl SignalLedger {
             return;
         }
         let (groups, rest) = events.as_chunks();
+        // Not looked at where no group is short.
         let mut last = [RoutedEvent::NOTHING; GROUP];
         if let Some(&filling) = rest.last() {
             // Filled up with what is in a cache by then.

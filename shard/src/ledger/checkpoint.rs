@@ -94,7 +94,7 @@ impl Materializer for SignalLedger {
         while walk.slot < end {
             let slot = walk.slot;
             walk.slot += 1;
-            if self.states.at(slot).is_some_and(|state| walk.is_of_all || state.hot.is_dirty()) {
+            if self.states.at(slot).is_some_and(|kept| walk.is_of_all || kept.hot.is_dirty()) {
                 self.write_out(slot, numbers, &mut chunk, &mut counts);
             }
             looks += 1;
@@ -169,7 +169,7 @@ impl SignalLedger {
     pub fn rounds(&self) -> Rounds {
         let (mut rounds, mut same) = (Rounds::default(), (Round::FIRST, 0));
         // Pairs that stand together were mostly saved together.
-        for round in self.states.iter().filter_map(|state| state.hot.saved()) {
+        for round in self.states.iter().filter_map(|kept| kept.hot.saved()) {
             if round != same.0 {
                 rounds.add(same.0, same.1);
                 same = (round, 0);
@@ -183,8 +183,8 @@ impl SignalLedger {
     /// Lets every pair count as never saved, so that it can be saved elsewhere.
     pub fn forget_saved(&mut self) {
         for slot in 0..self.states.len() {
-            if let Some(state) = self.states.at_mut(slot) {
-                state.hot.forget_saved();
+            if let Some(kept) = self.states.at_mut(slot) {
+                kept.hot.forget_saved();
             }
         }
     }

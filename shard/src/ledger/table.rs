@@ -1,4 +1,4 @@
-//! The table of hot states: slots one behind the other in the order of arrival, and their index.
+//! The table of pairs: slots one behind the other in the order of arrival, and their index.
 //!
 //! ```text
 //! hash ─▶ index ─▶ slot: whole cache lines, of which the first says whose it is

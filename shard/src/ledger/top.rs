@@ -50,20 +50,20 @@ impl LeastSum {
 
 /// Whether a pair may have to enter a ranking that it is not in.
 #[inline(always)]
-pub(super) fn may_enter(state: &HotSignalState, least: &[LeastSum; HALF_LIVES_MAX]) -> bool {
+pub(super) fn may_enter(state: &HotSignalState, bars: &[LeastSum; HALF_LIVES_MAX]) -> bool {
     // Few are as high in any: all are looked at by one branch.
     let mut is_high = false;
-    for (k, least) in least.iter().enumerate() {
-        is_high |= state.sum_bits(k) >= least.bits;
+    for (k, bar) in bars.iter().enumerate() {
+        is_high |= state.sum_bits(k) >= bar.bits;
     }
-    is_high && is_above_any(state, least)
+    is_high && is_above_any(state, bars)
 }
 
 /// The same, of a pair that is high; most are in.
 #[inline(never)]
-fn is_above_any(state: &HotSignalState, least: &[LeastSum; HALF_LIVES_MAX]) -> bool {
+fn is_above_any(state: &HotSignalState, bars: &[LeastSum; HALF_LIVES_MAX]) -> bool {
     let is_above = |k: usize| {
-        let (bits, LeastSum { bits: bar, before }) = (state.sum_bits(k), least[k]);
+        let (bits, LeastSum { bits: bar, before }) = (state.sum_bits(k), bars[k]);
         bits >= bar && !state.is_ranked(k) && (bits > bar || state.entity() < before)
     };
     (0..HALF_LIVES_MAX).any(is_above)

@@ -75,9 +75,8 @@ impl HotSignalState {
     }
 
     /// Whether this is the state of such a pair.
-    #[must_use]
     #[inline(always)]
-    pub const fn is(&self, entity: EntityId, signal: SignalId) -> bool {
+    pub(super) const fn is(&self, entity: EntityId, signal: SignalId) -> bool {
         self.entity == entity.0 && self.signal == signal.0
     }
 
@@ -155,6 +154,7 @@ impl HotSignalState {
     }
 
     /// Where the pair's windowed counts are.
+    #[inline(always)]
     pub(super) const fn buckets_mut(&mut self) -> &mut BucketRef {
         &mut self.buckets
     }

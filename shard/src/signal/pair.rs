@@ -44,7 +44,7 @@ impl PairState {
 impl Slot for PairState {
     fn of(event: &RoutedEvent) -> Self {
         let hot = HotSignalState::new(event.entity, event.signal, event.time);
-        Self { hot, few: FewCounters::ZERO }
+        Self { hot, few: FewCounters::EMPTY }
     }
 
     #[inline(always)]

@@ -49,11 +49,11 @@ impl<'s> Block<'s> {
     /// All counters are zero.
     pub(crate) const EMPTY: Self = Self(Found::Few(&FewCounters::EMPTY));
 
-    /// Asks for all of its cache lines.
+    /// Asks for all of its cache lines, unless it is the one in the pair's slot.
     #[inline(always)]
     pub(crate) fn fetch(self) {
         match self.0 {
-            Found::Few(block) => prefetch_all(block),
+            Found::Few(_) => {}
             larger => larger.fetch(),
         }
     }
@@ -86,7 +86,7 @@ impl Found<'_> {
     #[inline(always)]
     fn fetch(self) {
         match self {
-            Found::Few(block) => prefetch_all(block),
+            Found::Few(_) => {}
             Found::Packed96(block) => prefetch_all(block),
             Found::Packed160(block) => prefetch_all(block),
             Found::Dense8(block) => prefetch_all(block),

@@ -43,18 +43,20 @@ count!(u8, Added::NeedsRoom);
 count!(u16, Added::NeedsRoom);
 count!(u32, Added::Saturated);
 
-impl<T: Count> BucketedCounter for Dense<T> {
-    const EMPTY: Self = Self([T::ZERO; BUCKETS]);
-
-    fn holding(counts: &Counts, _heads: Heads) -> Option<Self> {
+impl<T: Count> Dense<T> {
+    /// The block that holds `counts`, unless this class lacks the room for them and one event more.
+    pub(super) fn holding(counts: &Counts) -> Option<Self> {
         let mut block = Self::EMPTY;
         for (bucket, &count) in block.0.iter_mut().zip(counts) {
             *bucket = T::try_from(count).ok()?;
-            // Room for one event more.
             bucket.next()?;
         }
         Some(block)
     }
+}
+
+impl<T: Count> BucketedCounter for Dense<T> {
+    const EMPTY: Self = Self([T::ZERO; BUCKETS]);
 
     fn fits_listed(listed: &[Listed]) -> bool {
         // Room for one event more, but where no class has more.

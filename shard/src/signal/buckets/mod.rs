@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! class      bytes  holds                              for
-//! packed32     64   32 non-empty buckets, up to 255    almost every pair: beside its hot state
+//! few          64   32 non-empty buckets, up to 255    almost every pair: beside its hot state
 //! packed96    128   96 non-empty buckets, up to 255
 //! packed160   192  160 non-empty buckets, up to 255
 //! dense8      256   every bucket, up to 255
@@ -56,10 +56,7 @@ trait BucketedCounter: Copy {
     /// A block whose buckets are all empty.
     const EMPTY: Self;
 
-    /// The block that holds `counts`, unless this class lacks the room for them and one event more.
-    fn holding(counts: &Counts, heads: Heads) -> Option<Self>;
-
-    /// Whether a block has room for the `listed` buckets, as [`BucketedCounter::holding`] does.
+    /// Whether a block has room for the `listed` buckets, and for one event more.
     fn fits_listed(listed: &[Listed]) -> bool;
 
     /// Takes over the `listed` buckets, which come by position and fit. All were empty.
@@ -119,13 +116,6 @@ impl Heads {
     #[inline(always)]
     pub(crate) fn of_ring(self, ring: Ring) -> u32 {
         if ring == Ring::Minutes { self.minute } else { self.hour() }
-    }
-
-    /// The bucket at a position: its ring, and how many before the last it is.
-    fn bucket(self, position: usize) -> (Ring, usize) {
-        let ring = if position < Ring::Minutes.count() { Ring::Minutes } else { Ring::Hours };
-        let last = self.position(ring, 0);
-        (ring, if position > last { last + ring.count() - position } else { last - position })
     }
 
     /// How many buckets of a ring stand at positions up to that of the last.
@@ -196,9 +186,10 @@ impl BucketRef {
         }
     }
 
+    /// Whether it names no block.
     #[inline(always)]
     const fn is_few(self) -> bool {
-        self.0 == Self::FEW.0
+        self.0 >> CLASS_SHIFT > Class::Dense32 as u32
     }
 
     #[inline(always)]
@@ -252,35 +243,35 @@ impl BucketStore {
     /// not in it.
     #[must_use]
     #[inline(always)]
-    pub(crate) fn record(&mut self, pair: CountersMut<'_>, old: Heads, event: Heads) -> bool {
+    pub(crate) fn record(&mut self, counters: CountersMut<'_>, old: Heads, event: Heads) -> bool {
         let is_same_minute = event.minute == old.minute;
-        if pair.at.is_few() {
-            if is_same_minute && pair.few.add_newest(event) {
+        if counters.at.is_few() {
+            if is_same_minute && counters.few.add_newest(event) {
                 return true;
             }
             if event.hour().wrapping_sub(Ring::Hours.len()) < old.hour() {
                 let heads = old.max(event);
-                let added = count(pair.few, old, heads, event);
-                return added == [Added::Counted; 2] || self.finish(pair, heads, event, added);
+                let added = count(counters.few, old, heads, event);
+                return added == [Added::Counted; 2] || self.finish(counters, heads, event, added);
             }
         } else if is_same_minute
-            && on_block!(self, pair.at, get_mut, |block| block.add_newest(event), few: false)
+            && on_block!(self, counters.at, get_mut, |block| block.add_newest(event), few: false)
         {
             return true;
         }
-        self.record_any(pair, old, event)
+        self.record_any(counters, old, event)
     }
 
     /// The same, for pairs with many counters, or with none that has not expired.
     #[inline(never)]
-    fn record_any(&mut self, mut pair: CountersMut<'_>, old: Heads, event: Heads) -> bool {
+    fn record_any(&mut self, mut counters: CountersMut<'_>, old: Heads, event: Heads) -> bool {
         if event.hour() >= old.hour() + Ring::Hours.len() {
-            self.release(&mut pair);
+            self.release(&mut counters);
         }
         let heads = old.max(event);
-        let added = on_block!(self, pair.at, get_mut, |block| count(block, old, heads, event),
-            few: count(pair.few, old, heads, event));
-        added == [Added::Counted; 2] || self.finish(pair, heads, event, added)
+        let added = on_block!(self, counters.at, get_mut, |block| count(block, old, heads, event),
+            few: count(counters.few, old, heads, event));
+        added == [Added::Counted; 2] || self.finish(counters, heads, event, added)
     }
 
     /// Asks for the cache lines, of a larger block, that counting in the buckets of an event
@@ -291,26 +282,26 @@ impl BucketStore {
     }
 
     /// Adds the counters that are not zero, which end at `head`, to `list`, by position.
-    pub(crate) fn list(&self, pair: Counters<'_>, head: Timestamp, list: &mut Vec<Listed>) {
+    pub(crate) fn list(&self, counters: Counters<'_>, head: Timestamp, list: &mut Vec<Listed>) {
         let heads = Heads::of(head);
-        on_block!(self, pair.at, get, |block| block.list(heads, list),
-            few: pair.few.list(heads, list));
+        on_block!(self, counters.at, get, |block| block.list(heads, list),
+            few: counters.few.list(heads, list));
     }
 
     /// Puts the `listed` counters, which end at `head`, in the smallest class that holds them, in
     /// place of what is there. They come by position, and none is zero.
     pub(crate) fn put_back(
         &mut self,
-        mut pair: CountersMut<'_>,
+        mut counters: CountersMut<'_>,
         head: Timestamp,
         listed: &[Listed],
     ) {
-        self.release(&mut pair);
+        self.release(&mut counters);
         let heads = Heads::of(head);
         if FewCounters::fits_listed(listed) {
-            pair.few.take_listed(listed, heads);
+            counters.few.take_listed(listed, heads);
         } else {
-            *pair.at = self.put_back_many(heads, listed);
+            *counters.at = self.put_back_many(heads, listed);
         }
     }
 
@@ -332,23 +323,16 @@ impl BucketStore {
         BucketRef::new(Class::Dense32, index)
     }
 
-    fn written_out(&self, pair: Counters<'_>, heads: Heads) -> Counts {
-        on_block!(self, pair.at, get, |block| block.counts(heads), few: pair.few.counts(heads))
+    fn written_out(&self, counters: Counters<'_>, heads: Heads) -> Counts {
+        on_block!(self, counters.at, get, |block| block.counts(heads), few: counters.few.counts(heads))
     }
 
-    fn put(&mut self, pair: &mut CountersMut<'_>, heads: Heads, counts: &Counts) {
-        self.release(pair);
-        if let Some(few) = FewCounters::holding(counts, heads) {
-            *pair.few = few;
-            return;
-        }
-        *pair.at = if let Some(block) = Packed::<96>::holding(counts, heads) {
-            BucketRef::new(Class::Packed96, self.packed96.insert(block))
-        } else if let Some(block) = Packed::<160>::holding(counts, heads) {
-            BucketRef::new(Class::Packed160, self.packed160.insert(block))
-        } else if let Some(block) = Dense::<u8>::holding(counts, heads) {
+    /// Puts the counters of a pair in the smallest dense class that holds them and one event more.
+    fn put_dense(&mut self, counters: &mut CountersMut<'_>, counts: &Counts) {
+        self.release(counters);
+        *counters.at = if let Some(block) = Dense::<u8>::holding(counts) {
             BucketRef::new(Class::Dense8, self.dense8.insert(block))
-        } else if let Some(block) = Dense::<u16>::holding(counts, heads) {
+        } else if let Some(block) = Dense::<u16>::holding(counts) {
             BucketRef::new(Class::Dense16, self.dense16.insert(block))
         } else {
             BucketRef::new(Class::Dense32, self.dense32.insert(Dense(*counts)))
@@ -369,7 +353,7 @@ impl BucketStore {
     #[cold]
     fn finish(
         &mut self,
-        mut pair: CountersMut<'_>,
+        mut counters: CountersMut<'_>,
         heads: Heads,
         event: Heads,
         [minute, hour]: [Added; 2],
@@ -378,7 +362,7 @@ impl BucketStore {
         for (added, ring) in [(minute, Ring::Minutes), (hour, Ring::Hours)] {
             if added == Added::NeedsRoom {
                 let place = (ring, heads.of_ring(ring), event.of_ring(ring));
-                all &= self.add_with_more_room(&mut pair, heads, place);
+                all &= self.add_with_more_room(&mut counters, heads, place);
             }
         }
         all
@@ -386,22 +370,22 @@ impl BucketStore {
 
     fn add_with_more_room(
         &mut self,
-        pair: &mut CountersMut<'_>,
+        counters: &mut CountersMut<'_>,
         heads: Heads,
         (ring, head, bucket): (Ring, u32, u32),
     ) -> bool {
-        let add = |store: &mut Self, pair: &mut CountersMut<'_>| {
-            on_block!(store, pair.at, get_mut, |block| block.add(ring, head, bucket),
-                few: pair.few.add(ring, head, bucket))
+        let add = |store: &mut Self, counters: &mut CountersMut<'_>| {
+            on_block!(store, counters.at, get_mut, |block| block.add(ring, head, bucket),
+                few: counters.few.add(ring, head, bucket))
         };
         // The other ring's bucket may have made room for this one too.
-        let mut added = add(self, pair);
+        let mut added = add(self, counters);
         if added == Added::NeedsRoom {
-            if !self.widen(pair) {
-                let counts = self.written_out(pair.as_ref(), heads);
-                self.put(pair, heads, &counts);
+            if !self.widen(counters) {
+                let counts = self.written_out(counters.as_ref(), heads);
+                self.put_dense(counters, &counts);
             }
-            added = add(self, pair);
+            added = add(self, counters);
         }
         assert!(added != Added::NeedsRoom, "a class was chosen with room for one event more");
         added == Added::Counted
@@ -409,36 +393,36 @@ impl BucketStore {
 
     /// Moves a pair with more buckets than its block has room for to the next class, as most pairs
     /// that move do; says `false` if it takes another one.
-    fn widen(&mut self, pair: &mut CountersMut<'_>) -> bool {
-        let wider = match pair.at.class() {
+    fn widen(&mut self, counters: &mut CountersMut<'_>) -> bool {
+        let wider = match counters.at.class() {
             None => {
-                let block = pair.few.widened();
+                let block = counters.few.widened();
                 block.map(|block| BucketRef::new(Class::Packed96, self.packed96.insert(block)))
             }
             Some(Class::Packed96) => {
-                let block = self.packed96.get(pair.at.index()).widened();
+                let block = self.packed96.get(counters.at.index()).widened();
                 block.map(|block| BucketRef::new(Class::Packed160, self.packed160.insert(block)))
             }
             _ => None,
         };
         let Some(wider) = wider else { return false };
-        self.release(pair);
-        *pair.at = wider;
+        self.release(counters);
+        *counters.at = wider;
         true
     }
 
     /// Lets all counters of a pair go.
-    fn release(&mut self, pair: &mut CountersMut<'_>) {
-        let index = pair.at.index();
-        match pair.at.class() {
-            None => *pair.few = FewCounters::EMPTY,
+    fn release(&mut self, counters: &mut CountersMut<'_>) {
+        let index = counters.at.index();
+        match counters.at.class() {
+            None => *counters.few = FewCounters::EMPTY,
             Some(Class::Packed96) => self.packed96.remove(index),
             Some(Class::Packed160) => self.packed160.remove(index),
             Some(Class::Dense8) => self.dense8.remove(index),
             Some(Class::Dense16) => self.dense16.remove(index),
             Some(Class::Dense32) => self.dense32.remove(index),
         }
-        *pair.at = BucketRef::FEW;
+        *counters.at = BucketRef::FEW;
     }
 }
 

@@ -37,7 +37,7 @@ const _: () = {
 
 impl<const ROOM: usize> Packed<ROOM> {
     /// No event in any.
-    pub(crate) const ZERO: Self = Self { minutes: 0, hours: [0; HOUR_WORDS], counts: [0; ROOM] };
+    pub(crate) const EMPTY: Self = Self { minutes: 0, hours: [0; HOUR_WORDS], counts: [0; ROOM] };
 
     /// The same buckets with room for more of them, unless one is full.
     pub(super) fn widened<const WIDER: usize>(&self) -> Option<Packed<WIDER>> {
@@ -168,27 +168,7 @@ impl<const ROOM: usize> Packed<ROOM> {
 }
 
 impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
-    const EMPTY: Self = Self::ZERO;
-
-    fn holding(counts: &Counts, heads: Heads) -> Option<Self> {
-        let mut block = Self::EMPTY;
-        // Room for one event more: in every bucket, and for one bucket more.
-        if counts.iter().filter(|&&count| count > 0).count() + 1 >= ROOM {
-            return None;
-        }
-        for (position, &count) in counts.iter().enumerate() {
-            if count == 0 {
-                continue;
-            }
-            let (ring, ago) = heads.bucket(position);
-            if count >= u32::from(u8::MAX) {
-                return None;
-            }
-            let newer = block.used(ring, ago);
-            block.open(ring, ago, newer, u8::try_from(count).ok()?).then_some(())?;
-        }
-        Some(block)
-    }
+    const EMPTY: Self = Self::EMPTY;
 
     fn fits_listed(listed: &[Listed]) -> bool {
         let mut most = 0;
@@ -283,12 +263,10 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         self.sum_used(ring, self.used(ring, newest)).into()
     }
 
-    #[inline]
+    #[inline(always)]
     fn fetch(&self, _event: Heads) {
         prefetch(self);
-        if let Some(last) = self.counts.last().filter(|_| size_of::<Self>() > 64) {
-            prefetch(last);
-        }
+        prefetch(&self.counts[ROOM - 1]);
     }
 
     fn counts(&self, heads: Heads) -> Counts {

@@ -13,7 +13,7 @@ struct Kept {
 }
 
 impl Kept {
-    const NEW: Self = Self { at: BucketRef::FEW, few: FewCounters::ZERO };
+    const NEW: Self = Self { at: BucketRef::FEW, few: FewCounters::EMPTY };
 
     fn get(&self) -> Counters<'_> {
         Counters { at: self.at, few: &self.few }
@@ -112,16 +112,27 @@ proptest! {
             all[position] = count.min(largest);
         }
         let listed = listed(&all);
-        let mut store = BucketStore::default();
-        let (mut kept, mut slowly) = (Kept::NEW, Kept::NEW);
-        store.put_back(kept.get_mut(), head, &listed);
-        prop_assert_eq!(store.written_out(kept.get(), Heads::of(head)), all);
-        let mut again = Vec::new();
-        store.list(kept.get(), head, &mut again);
-        prop_assert_eq!(again, listed);
-        store.put(&mut slowly.get_mut(), Heads::of(head), &all);
-        prop_assert_eq!(kept.at.class(), slowly.at.class());
-        prop_assert_eq!(store.written_out(slowly.get(), Heads::of(head)), all);
+        let most = all.into_iter().max().unwrap_or(0);
+        let class = match (listed.len() + 1, most + 1) {
+            (0..32, 0..=255) => None,
+            (0..96, 0..=255) => Some(Class::Packed96),
+            (0..160, 0..=255) => Some(Class::Packed160),
+            (_, 0..=255) => Some(Class::Dense8),
+            (_, 256..=65_535) => Some(Class::Dense16),
+            _ => Some(Class::Dense32),
+        };
+        let (mut store, mut kept) = (BucketStore::default(), Kept::NEW);
+        // In place of nothing, of few, of many, and of themselves.
+        for before in [&[][..], &[(0, 3), (59, 1)], &[(7, 70_000)], &listed] {
+            store.put_back(kept.get_mut(), head, before);
+            store.put_back(kept.get_mut(), head, &listed);
+            prop_assert_eq!(kept.at.class(), class);
+            prop_assert_eq!(store.written_out(kept.get(), Heads::of(head)), all);
+            prop_assert!(class.is_none() || kept.few.counts(Heads::of(head)) == [0; BUCKETS]);
+            let mut again = Vec::new();
+            store.list(kept.get(), head, &mut again);
+            prop_assert_eq!(&again, &listed);
+        }
     }
 }
 
@@ -222,9 +233,11 @@ fn every_position_stands_for_one_bucket() {
     for time in [Timestamp(0), Timestamp(1_700_000_000_123_456_789), Timestamp(59 * MINUTE_NS)] {
         let heads = Heads::of(time);
         for ring in [Ring::Minutes, Ring::Hours] {
-            for ago in 0..ring.count() {
-                assert_eq!(heads.bucket(heads.position(ring, ago)), (ring, ago));
-            }
+            let mut positions: Vec<_> =
+                (0..ring.count()).map(|ago| heads.position(ring, ago)).collect();
+            assert_eq!(positions[0], ring.position(heads.of_ring(ring)));
+            positions.sort_unstable();
+            assert!(positions.into_iter().eq(ring.first()..ring.first() + ring.count()));
         }
     }
 }
