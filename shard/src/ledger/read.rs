@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entity i+48: ask for the index    i+32: ask for the slot    i+16: find it,           i: evaluate
-//!                                                                  ask for the counts
+//!                                                                  ask for its block, if larger
 //! ```
 //!
 //! Promises: the same bits as one read after the other. What depends on the instant alone, the
@@ -22,8 +22,7 @@ use crate::wide::{self, Kernel};
 use crate::{EntityHash, EntityId, Feature, SignalId, SignalReading, SignalTypeDef, Timestamp};
 use std::slice::ChunksMut;
 
-/// Entities that take each step of the way together: as many as a core keeps cache misses in
-/// flight.
+/// Entities that take each step of the way together.
 const GROUP: usize = 16;
 
 /// An entity with its hash.
@@ -328,7 +327,7 @@ impl Value<Pair<'_>> for Count {
     }
 }
 
-/// The same, for pairs of the smallest class.
+/// The same, for pairs with few counters.
 struct CountSeen {
     window: Window,
     seconds: f64,

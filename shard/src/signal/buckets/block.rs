@@ -1,7 +1,7 @@
 //! The counters of pairs, found in their classes: to be asked for ahead, and summed.
 //!
-//! Promises: [`Seen`] and [`Block::count`] give the same sums. Almost every pair is of the smallest
-//! class, so there is a way without a branch for groups of which all are.
+//! Promises: [`Seen`] and [`Block::count`] give the same sums. Almost every pair has few counters,
+//! so there is a way without a branch for groups of which all do.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
@@ -72,7 +72,7 @@ impl<'s> Block<'s> {
     }
 
     /// What of the counters of a pair last updated at `head` is to be seen as of `now`; `None` if
-    /// the block is not of the smallest class.
+    /// they are not few.
     #[inline(always)]
     pub(crate) fn seen(self, head: Heads, now: Heads) -> Option<Seen<'s>> {
         let Found::Few(block) = self.0 else { return None };
@@ -109,7 +109,7 @@ impl Found<'_> {
     }
 }
 
-/// A block of the smallest class as of one instant.
+/// Few counters as of one instant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'s> {
     block: &'s FewCounters,
