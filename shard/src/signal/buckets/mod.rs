@@ -324,7 +324,8 @@ impl BucketStore {
     }
 
     fn written_out(&self, counters: Counters<'_>, heads: Heads) -> Counts {
-        on_block!(self, counters.at, get, |block| block.counts(heads), few: counters.few.counts(heads))
+        on_block!(self, counters.at, get, |block| block.counts(heads),
+            few: counters.few.counts(heads))
     }
 
     /// Puts the counters of a pair in the smallest dense class that holds them and one event more.
