@@ -51,15 +51,15 @@ impl LeastSum {
 /// Whether a pair may have to enter a ranking that it is not in.
 #[inline(always)]
 pub(super) fn may_enter(state: &HotSignalState, bars: &[LeastSum; HALF_LIVES_MAX]) -> bool {
-    // Few are as high in any: all are looked at by one branch.
-    let mut is_high = false;
+    // Few are as high in a ranking that they are not in: by one branch for all.
+    let mut high = 0;
     for (k, bar) in bars.iter().enumerate() {
-        is_high |= state.sum_bits(k) >= bar.bits;
+        high |= u8::from(state.sum_bits(k) >= bar.bits) << k;
     }
-    is_high && is_above_any(state, bars)
+    high & !state.rankings() != 0 && is_above_any(state, bars)
 }
 
-/// The same, of a pair that is high; most are in.
+/// The same, of a pair that is high.
 #[inline(never)]
 fn is_above_any(state: &HotSignalState, bars: &[LeastSum; HALF_LIVES_MAX]) -> bool {
     let is_above = |k: usize| {

@@ -171,6 +171,12 @@ impl HotSignalState {
         self.flags >> (RANKED_SHIFT as usize + k) & 1 != 0
     }
 
+    /// A bit for each half-life in whose top list the pair is a candidate, the first one lowest.
+    #[inline]
+    pub(crate) const fn rankings(&self) -> u8 {
+        self.flags >> RANKED_SHIFT & ((1 << HALF_LIVES_MAX) - 1)
+    }
+
     /// Enters the pair in, or lets it go from, the candidates of half-life `k`.
     pub(crate) const fn set_ranked(&mut self, k: usize, ranked: bool) {
         let bit = 1 << (RANKED_SHIFT as usize + k);
