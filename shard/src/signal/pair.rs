@@ -15,6 +15,7 @@
 use super::buckets::{Counters, CountersMut, FewCounters};
 use super::hot::HotSignalState;
 use crate::ledger::table::Slot;
+use crate::limits::{BLOCK_INDEX_BITS, RESERVED_BYTES_MAX};
 use crate::{EntityId, RoutedEvent, SignalId};
 
 /// The state of one (entity, signal) pair.
@@ -25,7 +26,11 @@ pub(crate) struct PairState {
     few: FewCounters,
 }
 
-const _: () = assert!(size_of::<PairState>() == 128 && std::mem::offset_of!(PairState, few) == 64);
+const _: () = {
+    assert!(size_of::<PairState>() == 128 && std::mem::offset_of!(PairState, few) == 64);
+    // Where addresses are reserved there is room for as many pairs as can be named.
+    assert!(size_of::<PairState>() << BLOCK_INDEX_BITS <= RESERVED_BYTES_MAX);
+};
 
 impl PairState {
     /// Its counters.

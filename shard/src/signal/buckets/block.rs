@@ -28,14 +28,14 @@ enum Found<'s> {
 impl BucketStore {
     /// The counters of a pair. Nothing of them is looked at yet.
     #[inline(always)]
-    pub(crate) fn block<'s>(&'s self, pair: Counters<'s>) -> Block<'s> {
-        if pair.at.is_few() {
+    pub(crate) fn block<'s>(&'s self, counters: Counters<'s>) -> Block<'s> {
+        if counters.at.is_few() {
             // Almost every pair.
-            return Block(Found::Few(pair.few));
+            return Block(Found::Few(counters.few));
         }
-        let index = pair.at.index();
-        Block(match pair.at.class() {
-            None => Found::Few(pair.few),
+        let index = counters.at.index();
+        Block(match counters.at.class() {
+            None => Found::Few(counters.few),
             Some(Class::Packed96) => Found::Packed96(self.packed96.get(index)),
             Some(Class::Packed160) => Found::Packed160(self.packed160.get(index)),
             Some(Class::Dense8) => Found::Dense8(self.dense8.get(index)),
