@@ -83,13 +83,26 @@ impl<T: Copy> Blocks<T> {
     /// Adds `count` blocks, all of them `block`.
     pub(crate) fn extend(&mut self, count: usize, block: T) {
         let len = self.len() + count;
+        self.make_room_for(len);
+        self.memory.resize(len, block);
+    }
+
+    /// Adds a block.
+    #[inline]
+    pub(crate) fn push(&mut self, block: T) {
+        self.make_room_for(self.len() + 1);
+        self.memory.push(block);
+    }
+
+    /// Sees to the memory of `len` blocks.
+    #[inline]
+    fn make_room_for(&mut self, len: usize) {
         if len > self.memory.capacity() {
             self.move_to_room_for(len);
         }
         while self.pages * HUGE_PAGE_BYTES < len * size_of::<T>() && self.is_large() {
             self.enter_page();
         }
-        self.memory.resize(len, block);
     }
 
     /// Whether blocks lie where they can grow without a move.

@@ -91,8 +91,8 @@ fn the_documented_page_is_the_one_written() {
         counts: 0,
     };
     let mut page = PairList::default();
-    page.push(pair, &[(7, 1), (60, 2)]);
-    page.push(ListedPair { entity: 7, ..pair }, &[(8, 3)]);
+    page.push(&pair, &[(7, 1), (60, 2)]);
+    page.push(&ListedPair { entity: 7, ..pair }, &[(8, 3)]);
     let key = Key::Page { entity: EntityId(5), number: 6, round: Round::FIRST };
     let heading = "Fixed part of a page:";
     let lists = [("pairs", list(15 + 120, 2)), ("counts", list(8 + 15, 3))];

@@ -142,7 +142,7 @@ impl Chunk {
     /// Adds a pair, whose latest record was in the round `before`, and whether it changed since.
     pub(crate) fn put(
         &mut self,
-        pair: ListedPair,
+        pair: &ListedPair,
         counts: &[(u8, u32)],
         (before, has_changed): (Option<Round>, bool),
     ) {

@@ -124,7 +124,7 @@ impl RoutedPairs {
 
     /// Adds a pair with its counts.
     pub fn push(&mut self, way: (EntityHash, Round), (pair, counts): (&ListedPair, &[(u8, u32)])) {
-        self.list.push(*pair, counts);
+        self.list.push(pair, counts);
         self.ways.push(way);
     }
 

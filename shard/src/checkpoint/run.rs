@@ -81,7 +81,7 @@ impl Run {
             if taken == PAGE_PAIRS_MAX || page.archive_bytes() >= enough {
                 return &places[taken..];
             }
-            let pair = self.pairs.pairs[place.at as usize];
+            let pair = &self.pairs.pairs[place.at as usize];
             let counts = &self.pairs.counts[place.first_count as usize..];
             page.push(pair, &counts[..pair.counts.into()]);
         }

@@ -214,7 +214,7 @@ impl SignalLedger {
             saturated: state.is_saturated(),
             counts: 0,
         };
-        chunk.put(pair, counts, (state.saved(), state.is_dirty()));
+        chunk.put(&pair, counts, (state.saved(), state.is_dirty()));
         kept.hot.set_saved(chunk.round());
     }
 }

@@ -84,34 +84,15 @@ impl Group {
         self.marks.into_iter().zip(self.slots).take_while(|&(_, slot)| slot != NO_SLOT)
     }
 
-    /// Its entries, parted by a bit of their marks, and how many went to each part. Strays go to
-    /// `strays` instead.
-    fn parted(
-        &self,
-        bit: u32,
-        is_stray: impl Fn(u32) -> bool,
-        strays: &mut Vec<(u32, u32)>,
-    ) -> [(Self, usize); 2] {
-        let mut parts = [(Self::FREE, 0); 2];
-        for (mark, slot) in self.entries() {
-            if is_stray(mark) {
-                strays.push((mark, slot));
-                continue;
-            }
-            let (part, taken) = &mut parts[(mark >> bit & 1) as usize];
-            (part.marks[*taken], part.slots[*taken]) = (mark, slot);
-            *taken += 1;
-        }
-        parts
-    }
-
     /// Takes the next entry; says `false` if there is none.
     fn push(&mut self, (mark, slot): (u32, u32)) -> bool {
-        let free = self.slots.iter().position(|&slot| slot == NO_SLOT);
-        if let Some(place) = free {
-            (self.marks[place], self.slots[place]) = (mark, slot);
+        // Counted, not searched for: how many there are is hard to foretell.
+        let taken = self.slots.iter().filter(|&&slot| slot != NO_SLOT).count();
+        let has_room = taken < GROUP_ENTRIES;
+        if has_room {
+            (self.marks[taken], self.slots[taken]) = (mark, slot);
         }
-        free.is_some()
+        has_room
     }
 
     /// Whether no entry has this mark, and none of a mark that begins here is in another group.
@@ -289,12 +270,21 @@ impl Index {
         let mut strays = std::mem::take(&mut self.strays);
         for place in 0..SEGMENT_GROUPS {
             let at = segments.map(|segment| segment << SEGMENT_GROUP_BITS | place);
-            let is_stray = |mark| group_of(mark, SEGMENT_GROUP_BITS) != place;
             let groups = self.groups.as_mut_slice();
-            let parts = groups[at[0]].parted(bit, is_stray, &mut strays);
-            for (half, (group, taken)) in parts.into_iter().enumerate() {
-                groups[at[half]] = group;
-                self.segments[segments[half]].taken += taken;
+            let (parted, mut taken) = (std::mem::replace(&mut groups[at[0]], Group::FREE), [0; 2]);
+            // Each to where it stays: groups built elsewhere and then copied are waited for.
+            for (mark, slot) in parted.entries() {
+                if group_of(mark, SEGMENT_GROUP_BITS) != place {
+                    strays.push((mark, slot));
+                    continue;
+                }
+                let half = (mark >> bit & 1) as usize;
+                let group = &mut groups[at[half]];
+                (group.marks[taken[half]], group.slots[taken[half]]) = (mark, slot);
+                taken[half] += 1;
+            }
+            for (segment, taken) in segments.into_iter().zip(taken) {
+                self.segments[segment].taken += taken;
             }
         }
         strays.drain(..).for_each(|entry| self.put(entry));

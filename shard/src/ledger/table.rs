@@ -57,7 +57,7 @@ impl<S: Slot> Table<S> {
         found.unwrap_or_else(|| {
             let slot = self.slots.len();
             self.index.insert(hash, signal, slot);
-            self.slots.extend(1, S::of(event));
+            self.slots.push(S::of(event));
             slot
         })
     }

@@ -47,6 +47,7 @@ impl PairState {
 }
 
 impl Slot for PairState {
+    #[inline]
     fn of(event: &RoutedEvent) -> Self {
         let hot = HotSignalState::new(event.entity, event.signal, event.time);
         Self { hot, few: FewCounters::EMPTY }

@@ -77,9 +77,9 @@ impl PairList {
     /// # Panics
     ///
     /// If there are more counts than buckets.
-    pub fn push(&mut self, pair: ListedPair, counts: &[(u8, u32)]) {
+    pub fn push(&mut self, pair: &ListedPair, counts: &[(u8, u32)]) {
         let count = u8::try_from(counts.len()).expect("there are 228 buckets");
-        self.pairs.push(ListedPair { counts: count, ..pair });
+        self.pairs.push(ListedPair { counts: count, ..*pair });
         self.counts.extend_from_slice(counts);
     }
 
@@ -89,7 +89,7 @@ impl PairList {
     ///
     /// As [`PairList::push`].
     pub fn push_record(&mut self, pair: (EntityId, u8), record: &PairRecord) {
-        self.push(ListedPair::of(pair, record), &record.counts);
+        self.push(&ListedPair::of(pair, record), &record.counts);
     }
 
     /// Each pair with its counts.

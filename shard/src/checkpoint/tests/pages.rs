@@ -284,7 +284,7 @@ fn a_pair_that_keeps_no_rules_ends_checkpoints_and_leaves_the_last_one() {
     let mut walk = saver.begin_walk().unwrap();
     let mut chunk = ledger().checkpoint(&mut walk, Lsn::FIRST, &NUMBERS).unwrap();
     let bad = ListedPair::of((EntityId(5), NUMBERS[0]), &PairRecord::blank());
-    chunk.put(bad, &[], (None, true));
+    chunk.put(&bad, &[], (None, true));
     saver.commit(&chunk).unwrap();
     let refused = saver.write_run().unwrap_err();
     let half_lives = RecordFault::HalfLives { count: 0 };

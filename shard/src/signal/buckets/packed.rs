@@ -182,18 +182,11 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     fn take_listed(&mut self, listed: &[Listed], heads: Heads) {
         debug_assert!(Self::fits_listed(listed), "it was asked before");
         let [last_minute, last_hour] = heads.positions();
-        let (mut minutes, mut newest_minutes, mut up_to_hour) = (0, 0, 0);
-        // Counted, not searched for: a search's branches are hard to foretell.
-        for &(at, _) in listed {
-            let at = usize::from(at);
-            minutes += usize::from(at < MINUTE_BUCKETS);
-            newest_minutes += usize::from(at <= last_minute);
-            up_to_hour += usize::from(at <= last_hour);
-        }
         // The newest of a ring stand at positions up to the last one, the others behind it.
-        let (minutes, hours) = listed.split_at(minutes);
-        let (newest, older) = minutes.split_at(newest_minutes);
-        let (newest_hours, older_hours) = hours.split_at(up_to_hour - minutes.len());
+        let up_to = |last: usize| listed.partition_point(|&(at, _)| usize::from(at) <= last);
+        let (minutes, hours) = listed.split_at(up_to(MINUTE_BUCKETS - 1));
+        let (newest, older) = minutes.split_at(up_to(last_minute));
+        let (newest_hours, older_hours) = hours.split_at(up_to(last_hour) - minutes.len());
         let (of_newest, rest) = self.counts.split_at_mut(newest.len());
         let mut bits = 0;
         for (listed, places, end) in

@@ -29,7 +29,7 @@ impl<T: BucketedCounter> Slab<T> {
             return index;
         }
         let index = self.blocks.len();
-        self.blocks.extend(1, block);
+        self.blocks.push(block);
         u32::try_from(index).expect("a reference to a block has 29 bits for its index")
     }
 
