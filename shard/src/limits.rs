@@ -91,8 +91,10 @@ pub const SOURCES_MAX: usize = 4096;
 pub const MARK_OFFSETS_MAX: u64 = 4096;
 /// Requests one reader may have open at one shard.
 pub const REQUEST_RING_SLOTS: usize = 4;
-/// Turns without work before a shard parks.
-pub const IDLE_TURNS_BEFORE_PARK: u32 = 64;
+/// Turns without work before a shard parks: some microseconds.
+pub const IDLE_TURNS_BEFORE_PARK: u32 = 8;
+/// How often a shard looks for work after a turn without any, before the next.
+pub const LOOKS_PER_IDLE_TURN: u32 = 16;
 
 /// Pairs that one step of a checkpoint's walk writes out. Bounds what a turn spends on it.
 pub const WALK_RECORDS_MAX: usize = 512;

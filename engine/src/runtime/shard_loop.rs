@@ -2,7 +2,7 @@
 
 use super::Idle;
 use super::log_io::LogDriver;
-use ebbtide_shard::limits::IDLE_TURNS_BEFORE_PARK;
+use ebbtide_shard::limits::{IDLE_TURNS_BEFORE_PARK, LOOKS_PER_IDLE_TURN};
 use ebbtide_shard::{Shard, Turn};
 use ebbtide_wal::WalWriter;
 use futures_lite::FutureExt as _;
@@ -60,7 +60,7 @@ async fn live<W: WalWriter>(
             }
             Turn::Idle if idle_turns < IDLE_TURNS_BEFORE_PARK => {
                 idle_turns += 1;
-                std::hint::spin_loop();
+                look_for_work(shard, log);
             }
             Turn::Idle if idle == Idle::Spin && !log.is_overdue() => {
                 idle_turns = 0;
@@ -73,6 +73,17 @@ async fn live<W: WalWriter>(
             }
             Turn::Finished => return close_log(shard, log, pace).await,
         }
+    }
+}
+
+/// Looks for work some times, which is a small part of a turn that finds none: what comes meanwhile
+/// is seen so much sooner.
+fn look_for_work<W: WalWriter>(shard: &Shard<W>, log: &impl LogDriver<W>) {
+    for _ in 0..LOOKS_PER_IDLE_TURN {
+        if shard.has_work() || log.has_answer() {
+            return;
+        }
+        std::hint::spin_loop();
     }
 }
 
