@@ -184,7 +184,7 @@ impl Recovering {
 
     /// In which rounds the pairs that were taken in were last saved.
     #[must_use]
-    pub fn rounds(&self) -> Rounds {
+    pub const fn rounds(&self) -> &Rounds {
         self.ledger.rounds()
     }
 

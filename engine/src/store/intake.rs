@@ -86,7 +86,7 @@ impl ShardParts {
                 }
                 Part::Taken(tell) => {
                     let taken = std::mem::replace(&mut taken, Ok(())).map(|()| Taken {
-                        rounds: recovering.rounds(),
+                        rounds: recovering.rounds().clone(),
                         last_included: recovering.last_included(),
                     });
                     let _nobody_waits = tell.send(taken);

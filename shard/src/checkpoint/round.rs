@@ -3,7 +3,6 @@
 //! Promises: rounds of a store rise, over crashes and openings; a pair is in a round once, so of
 //! two records of a pair the one of the later round is the later one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 
@@ -50,15 +49,26 @@ impl fmt::Display for Round {
 /// How many pairs have their latest record in each round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rounds {
-    /// None is zero.
-    pairs: BTreeMap<Round, u64>,
+    /// By round. None is of zero pairs.
+    pairs: Vec<(Round, u64)>,
 }
 
 impl Rounds {
     /// Adds pairs whose latest record is in a round.
+    #[inline]
     pub fn add(&mut self, round: Round, pairs: u64) {
-        if pairs > 0 {
-            *self.pairs.entry(round).or_insert(0) += pairs;
+        // Mostly one after the other to the last round.
+        match self.pairs.last_mut() {
+            Some((last, held)) if *last == round => *held += pairs,
+            _ => self.add_anywhere(round, pairs),
+        }
+    }
+
+    fn add_anywhere(&mut self, round: Round, pairs: u64) {
+        match self.place(round) {
+            _ if pairs == 0 => {}
+            Ok(at) => self.pairs[at].1 += pairs,
+            Err(at) => self.pairs.insert(at, (round, pairs)),
         }
     }
 
@@ -68,11 +78,26 @@ impl Rounds {
     ///
     /// If there are not as many in it.
     pub fn take(&mut self, round: Round, pairs: u64) {
-        let held = self.pairs.get_mut(&round).expect("a record was written in a known round");
+        let at = self.place(round).expect("a record was written in a known round");
+        let held = &mut self.pairs[at].1;
         *held = held.checked_sub(pairs).expect("a pair leaves a round once");
         if *held == 0 {
-            self.pairs.remove(&round);
+            self.pairs.remove(at);
         }
+    }
+
+    /// Takes out what others count.
+    ///
+    /// # Panics
+    ///
+    /// As [`Rounds::take`].
+    pub(crate) fn take_all(&mut self, others: &Self) {
+        others.iter().for_each(|(round, pairs)| self.take(round, pairs));
+    }
+
+    /// Where a round is, or would be.
+    fn place(&self, round: Round) -> Result<usize, usize> {
+        self.pairs.binary_search_by_key(&round, |&(round, _)| round)
     }
 
     /// Adds what others count.
@@ -85,18 +110,18 @@ impl Rounds {
     /// Whether any pair's latest record is in a round.
     #[must_use]
     pub fn need(&self, round: Round) -> bool {
-        self.pairs.contains_key(&round)
+        self.place(round).is_ok()
     }
 
     /// All pairs.
     #[must_use]
     pub fn pairs(&self) -> u64 {
-        self.pairs.values().sum()
+        self.pairs.iter().map(|(_, pairs)| pairs).sum()
     }
 
     /// The rounds that are needed, and for how many pairs, from the first on.
     pub fn iter(&self) -> impl Iterator<Item = (Round, u64)> {
-        self.pairs.iter().map(|(&round, &pairs)| (round, pairs))
+        self.pairs.iter().copied()
     }
 }
 

@@ -197,7 +197,7 @@ impl Found {
     fn rounds(&self) -> Rounds {
         let mut ledger = ledger();
         self.pairs.iter().for_each(|pair| _ = ledger.restore(pair).unwrap());
-        ledger.rounds()
+        ledger.rounds().clone()
     }
 }
 

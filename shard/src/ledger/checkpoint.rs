@@ -91,18 +91,17 @@ impl Materializer for SignalLedger {
         let (mut chunk, mut counts) = (Chunk::new(lsn, walk.round), Vec::new());
         let mut looks = 0;
         let end = *walk.end.get_or_insert(self.states.len());
-        while walk.slot < end {
+        while walk.slot < end && looks < walk.slots_max && chunk.pairs().len() < walk.records_max {
             let slot = walk.slot;
             walk.slot += 1;
             if self.states.at(slot).is_some_and(|kept| walk.is_of_all || kept.hot.is_dirty()) {
                 self.write_out(slot, numbers, &mut chunk, &mut counts);
             }
             looks += 1;
-            if looks == walk.slots_max || chunk.pairs().len() == walk.records_max {
-                return Some(chunk);
-            }
         }
-        walk.finished = true;
+        self.rounds.take_all(chunk.replaced());
+        self.rounds.add(chunk.round(), chunk.pairs().len() as u64);
+        walk.finished = walk.slot == end;
         Some(chunk)
     }
 
@@ -146,6 +145,10 @@ impl SignalLedger {
         }
         state.restore(time, pair.sums, (pair.all_time, pair.saturated));
         if let Some(round) = saved {
+            if let Some(before) = state.saved() {
+                self.rounds.take(before, 1);
+            }
+            self.rounds.add(round, 1);
             state.set_saved(round);
         }
         self.buckets.put_back(kept.counters_mut(), time, counts);
@@ -166,18 +169,8 @@ impl SignalLedger {
 
     /// In which rounds its pairs were last saved.
     #[must_use]
-    pub fn rounds(&self) -> Rounds {
-        let (mut rounds, mut same) = (Rounds::default(), (Round::FIRST, 0));
-        // Pairs that stand together were mostly saved together.
-        for round in self.states.iter().filter_map(|kept| kept.hot.saved()) {
-            if round != same.0 {
-                rounds.add(same.0, same.1);
-                same = (round, 0);
-            }
-            same.1 += 1;
-        }
-        rounds.add(same.0, same.1);
-        rounds
+    pub const fn rounds(&self) -> &Rounds {
+        &self.rounds
     }
 
     /// Lets every pair count as never saved, so that it can be saved elsewhere.
@@ -187,6 +180,7 @@ impl SignalLedger {
                 kept.hot.forget_saved();
             }
         }
+        self.rounds = Rounds::default();
     }
 
     /// Puts a slot's pair in the chunk, and the round in the slot. What is in `counts` before does

@@ -20,6 +20,7 @@ mod read;
 pub mod table;
 mod top;
 
+use crate::checkpoint::Rounds;
 use crate::limits::PARTITIONS;
 use crate::signal::buckets::BucketStore;
 use crate::signal::pair::PairState;
@@ -60,6 +61,8 @@ pub struct SignalLedger {
     fronts: Box<[Front]>,
     /// How often a front has moved.
     front_moves: u64,
+    /// In which rounds its pairs were last saved.
+    rounds: Rounds,
 }
 
 impl SignalLedger {
@@ -77,7 +80,8 @@ impl SignalLedger {
             .collect();
         let fronts = schema.signals().map(|(_, def)| Front::nowhere(def.half_lives())).collect();
         let (states, buckets) = (Table::default(), BucketStore::default());
-        Self { schema, key, partitions, states, buckets, tops, fronts, front_moves: 0 }
+        let (front_moves, rounds) = (0, Rounds::default());
+        Self { schema, key, partitions, states, buckets, tops, fronts, front_moves, rounds }
     }
 
     /// The schema of the signals held.

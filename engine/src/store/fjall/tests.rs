@@ -262,7 +262,7 @@ fn a_ledger_comes_back_from_the_database_and_goes_on() {
     assert_eq!((loaded.meta.covered.clone(), loaded.meta.records), (vec![(0, 5000)], records));
     assert_eq!(answers(&original), answers(&restored.0));
 
-    let mut saver = Saver::resume(storage, loaded, restored.0.rounds());
+    let mut saver = Saver::resume(storage, loaded, restored.0.rounds().clone());
     for ledger in [&mut original, &mut restored.0] {
         record(ledger, 3900..4100);
     }
@@ -382,7 +382,7 @@ fn resumed(path: &Path) -> Saver<FjallStorage> {
     let storage = FjallStorage::open(path).unwrap();
     let mut restored = Restore(ledger());
     let loaded = load(&storage, &mut restored).unwrap();
-    Saver::resume(storage, loaded, restored.0.rounds())
+    Saver::resume(storage, loaded, restored.0.rounds().clone())
 }
 
 /// Moves everything from the journal into tables.

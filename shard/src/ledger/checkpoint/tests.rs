@@ -167,8 +167,8 @@ proptest! {
         for &(_, round) in stored.values() {
             rounds.add(round, 1);
         }
-        prop_assert_eq!(parts[0].rounds().and(&parts[1].rounds()), rounds.clone());
-        prop_assert_eq!(whole[0].rounds(), rounds);
+        prop_assert_eq!(parts[0].rounds().clone().and(parts[1].rounds()), rounds.clone());
+        prop_assert_eq!(whole[0].rounds(), &rounds);
         for now in [Timestamp(now), Timestamp::MAX] {
             prop_assert_eq!(answers(&whole, now), answers(&parts, now));
         }
@@ -256,7 +256,7 @@ fn a_walk_writes_what_has_changed_and_nothing_else() {
     walk_through(&mut ledger, Walk::of_all(Round::new(5).unwrap()), &mut stored, |_| ());
     assert!(stored.values().all(|&(_, round)| round.get() == 5));
     ledger.forget_saved();
-    assert_eq!(ledger.rounds(), Rounds::default());
+    assert_eq!(ledger.rounds(), &Rounds::default());
     let mut elsewhere = Stored::new();
     write_out(&mut ledger, &mut elsewhere, |_| ());
     assert_eq!(elsewhere.len(), 2000);
