@@ -139,6 +139,7 @@ impl FjallStorage {
         let mut tables = self.keyspace(Tag::Sig).start_ingestion()?;
         for (key, value) in run.changes().filter_map(|(key, value)| Some((key, value?))) {
             tables.write(&*key.to_bytes(), value)?;
+            background::give_way();
         }
         tables.finish()
     }
@@ -199,6 +200,10 @@ impl StorageEngine for FjallStorage {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         self.run(StorageAction::Flush, || self.database.persist(PersistMode::SyncAll))
+    }
+
+    fn give_way(&self) {
+        background::give_way();
     }
 
     /// Those of its tables: what is in memory is bounded.

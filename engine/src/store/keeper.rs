@@ -15,7 +15,7 @@ use super::files::{self, StoreFiles};
 use super::part_lane::{PartLane, UnderWay, part_bytes};
 use super::recover::LEAVING;
 use super::savers::Savers;
-use super::{StoreError, StoreLock, backup, seal};
+use super::{StoreError, StoreLock, background, backup, seal};
 use crate::runtime::panic_message;
 use ebbtide_router::Placement;
 use ebbtide_shard::ShardPort;
@@ -254,6 +254,7 @@ impl Keeper {
     }
 
     fn part(&mut self, shard: usize, part: SavePart) {
+        background::give_way();
         let bytes = part_bytes(&part);
         let saved = caught(|| self.save(shard, part));
         if let Some(running) = &self.running {

@@ -47,12 +47,16 @@ impl Run {
         self.replaced = Rounds::default();
     }
 
-    /// All pairs as pages of `round`, in the memory of those before.
+    /// All pairs as pages of `round`, in the memory of those before. Calls `after_each` of them.
     ///
     /// # Errors
     ///
     /// The key of a page that breaks the rules of its pairs, and which rule.
-    pub(super) fn take_pages(&mut self, round: Round) -> Result<Pages, (Key, RecordFault)> {
+    pub(super) fn take_pages(
+        &mut self,
+        round: Round,
+        after_each: impl Fn(),
+    ) -> Result<Pages, (Key, RecordFault)> {
         let mut pages = std::mem::take(&mut self.written);
         pages.batch.clear();
         pages.known.clear();
@@ -69,6 +73,7 @@ impl Run {
             let bytes = pages.batch.value_bytes() - before;
             let bytes = u32::try_from(bytes).expect("a page is small");
             pages.known.push((key, Page { digest, pairs, bytes }));
+            after_each();
         }
         Ok(pages)
     }

@@ -369,7 +369,7 @@ impl<S: StorageEngine> Saver<S> {
     /// As [`Saver::commit`].
     pub fn write_run(&mut self) -> Result<(), SaveError> {
         let refused = |(key, fault)| SaveError::Refused { key, fault };
-        let pages = self.run.take_pages(self.round).map_err(refused);
+        let pages = self.run.take_pages(self.round, || self.storage.give_way()).map_err(refused);
         let mut pages = pages.map_err(|error| self.fail(error))?;
         let Pages { batch, known } = &mut pages;
         let change =
@@ -449,6 +449,7 @@ impl<S: StorageEngine> Saver<S> {
 
     /// Reads back one record.
     fn verify(&mut self, (key, written): Written) -> Result<(), SaveError> {
+        self.storage.give_way();
         let value = self.read(key)?;
         compare(key, written, value.as_deref())
             .map_err(|found| self.fail(SaveError::ReadBack { key, found }))

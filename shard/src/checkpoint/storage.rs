@@ -48,6 +48,10 @@ pub trait StorageEngine: Send + Sync {
     /// [`StorageError`] if that is not known to have succeeded.
     fn flush(&mut self) -> Result<(), StorageError>;
 
+    /// Lets others have the caller's core, if it may have kept them from it for long: the writer of
+    /// a checkpoint calls this between small pieces of its work. Nothing unless implemented.
+    fn give_way(&self) {}
+
     /// Bytes that records of pairs take where they are kept, those included that were removed and
     /// are still there; zero if it is not known.
     fn stored_bytes(&self) -> u64 {
@@ -97,6 +101,10 @@ impl<S: StorageEngine> StorageEngine for &mut S {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         (**self).flush()
+    }
+
+    fn give_way(&self) {
+        (**self).give_way();
     }
 
     fn stored_bytes(&self) -> u64 {

@@ -200,7 +200,7 @@ fn a_page_ends_with_the_pair_that_fills_what_is_hashed_at_once() {
             let record = PairRecord { half_lives: 1, all_time, counts, ..PairRecord::blank() };
             run.pairs.push_record((entity, NUMBERS[0]), &record);
         }
-        let pages = run.take_pages(Round::FIRST.next()).unwrap().known;
+        let pages = run.take_pages(Round::FIRST.next(), || ()).unwrap().known;
         assert_eq!(pages.iter().map(|(_, page)| u64::from(page.pairs)).sum::<u64>(), pairs);
         pages
     };
