@@ -284,7 +284,7 @@ mod tests {
         assert!(blocks.is_empty());
         let count = 5 * PAGE + PAGE / 2;
         for i in 0..count {
-            blocks.extend(1, [i as u64; 8]);
+            blocks.push([i as u64; 8]);
             assert_eq!(blocks.len(), i + 1);
         }
         let is_its_own = |(i, block): (usize, &Line)| *block == [i as u64; 8];
@@ -308,7 +308,7 @@ mod tests {
         let mut blocks = with_room(7 * PAGE / 2);
         let room = blocks.memory.capacity();
         for i in 0..room {
-            blocks.extend(1, [i as u64; 8]);
+            blocks.push([i as u64; 8]);
         }
         assert!(blocks.memory_bytes() <= room * 64);
         let place = blocks.as_slice().as_ptr();
@@ -374,22 +374,22 @@ mod tests {
         assert!(blocks.wait_for_ahead());
         let resident = resident_bytes(blocks.as_slice().as_ptr().addr() + 2 * HUGE_PAGE_BYTES);
         assert!(resident >= HUGE_PAGE_BYTES, "{resident}");
-        blocks.extend(1, [3; 8]);
+        blocks.push([3; 8]);
         assert_eq!(blocks.get(2 * PAGE), Some(&[3; 8]));
     }
 
     #[test]
     fn a_small_store_takes_what_it_needs() {
         let mut blocks = Blocks::<Line>::default();
-        (0..200).for_each(|_| blocks.extend(1, [0; 8]));
+        (0..200).for_each(|_| blocks.push([0; 8]));
         assert!(blocks.memory_bytes() <= 200 * 64 * 17 / 16 + 256);
-        (0..2000).for_each(|_| blocks.extend(1, [0; 8]));
+        (0..2000).for_each(|_| blocks.push([0; 8]));
         let place = blocks.as_slice().as_ptr();
         assert!(blocks.memory_bytes() <= 2200 * 64 + PAGE_BYTES);
-        (0..10_000).for_each(|_| blocks.extend(1, [0; 8]));
+        (0..10_000).for_each(|_| blocks.push([0; 8]));
         assert!(blocks.memory_bytes() <= 12_200 * 64 + PAGE_BYTES);
         assert_eq!(blocks.as_slice().as_ptr(), place, "it has room for them without a move");
-        (0..8_000).for_each(|_| blocks.extend(1, [0; 8]));
+        (0..8_000).for_each(|_| blocks.push([0; 8]));
         assert!(blocks.memory_bytes() <= 20_200 * 64 + PAGE_BYTES);
     }
 }

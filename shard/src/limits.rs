@@ -91,7 +91,7 @@ pub const SOURCES_MAX: usize = 4096;
 pub const MARK_OFFSETS_MAX: u64 = 4096;
 /// Requests one reader may have open at one shard.
 pub const REQUEST_RING_SLOTS: usize = 4;
-/// Turns without work before a shard parks: some microseconds.
+/// Turns without work before a shard parks: with the looks between them some microseconds.
 pub const IDLE_TURNS_BEFORE_PARK: u32 = 8;
 /// How often a shard looks for work after a turn without any, before the next.
 pub const LOOKS_PER_IDLE_TURN: u32 = 16;

@@ -76,8 +76,8 @@ async fn live<W: WalWriter>(
     }
 }
 
-/// Looks for work some times, which is a small part of a turn that finds none: what comes meanwhile
-/// is seen so much sooner.
+/// Looks for work some times. A look is a small part of a turn that finds none, unless there are
+/// many lanes: what comes meanwhile is seen so much sooner.
 fn look_for_work<W: WalWriter>(shard: &Shard<W>, log: &impl LogDriver<W>) {
     for _ in 0..LOOKS_PER_IDLE_TURN {
         if shard.has_work() || log.has_answer() {
@@ -144,13 +144,17 @@ mod tests {
     use ebbtide_router::Placement;
     use ebbtide_shard::{PartitionKey, Schema, ShardPort, SignalLedger};
     use ebbtide_wal::NoWal;
+    use std::cell::Cell;
     use std::future::ready;
     use std::sync::Arc;
 
-    /// A log that gets on or does not, and fails after so many looks at it.
+    /// A log that gets on or does not, and fails after so many looks at it; the answers it has
+    /// come after so many questions for them each.
     struct Stub {
         is_overdue: bool,
         looks_left: u32,
+        asked: Cell<u32>,
+        answers_after: u32,
     }
 
     impl LogDriver<NoWal> for Stub {
@@ -163,7 +167,8 @@ mod tests {
         }
 
         fn has_answer(&self) -> bool {
-            false
+            self.asked.set(self.asked.get() + 1);
+            self.asked.get().is_multiple_of(self.answers_after)
         }
 
         fn is_overdue(&self) -> bool {
@@ -195,8 +200,9 @@ mod tests {
         }
     }
 
-    /// How often an idle shard sleeps in a thousand looks.
-    fn sleeps(idle: Idle, is_overdue: bool) -> u64 {
+    /// How often an idle shard sleeps in a thousand turns, and how often it asks its log for an
+    /// answer.
+    fn sleeps_and_asks(idle: Idle, is_overdue: bool, answers_after: u32) -> (u64, u32) {
         let schema = Arc::new(
             Schema::builder()
                 .signal("view", |view| view.half_lives([Duration::from_hours(1)]))
@@ -207,9 +213,22 @@ mod tests {
         let partitions = Placement::over(1).unwrap().partitions(0);
         let ledger = SignalLedger::new(schema, key, partitions);
         let mut shard = Shard::new(Arc::clone(&port), ledger, NoWal::new(), usize::MAX);
-        let mut log = Stub { is_overdue, looks_left: 1_000 };
+        let mut log = Stub { is_overdue, looks_left: 1_000, asked: Cell::new(0), answers_after };
         assert_eq!(block_on(live(&mut shard, &mut log, idle, &AtOnce)), Err("enough".to_owned()));
-        port.counters().snapshot().parks
+        (port.counters().snapshot().parks, log.asked.get())
+    }
+
+    fn sleeps(idle: Idle, is_overdue: bool) -> u64 {
+        sleeps_and_asks(idle, is_overdue, u32::MAX).0
+    }
+
+    #[test]
+    fn an_idle_shard_looks_between_its_turns_until_there_is_something() {
+        let idle_turns = 999 - 999 / (IDLE_TURNS_BEFORE_PARK + 1);
+        let asks = |answers_after| sleeps_and_asks(Idle::Spin, false, answers_after).1;
+        assert_eq!(asks(u32::MAX), idle_turns * LOOKS_PER_IDLE_TURN);
+        assert_eq!(asks(3), idle_turns * 3);
+        assert_eq!(asks(1), idle_turns);
     }
 
     #[test]

@@ -1,20 +1,22 @@
 //! Threads that stand back: the checkpoint's, which have time, beside shards that have none.
 //!
 //! Promises: where both want a core, a shard or a thread of the host has it nearly always, and
-//! waits for it no longer than a stint while the other gives way; where nobody does, they run as
-//! fast as any. Fails by: nothing; where the system does not let a thread stand back, it stays as
+//! while the other works in small pieces it waits for no more than a stint; where nobody does, they
+//! run as fast as any. Sorting a run, finishing its table and the database's own thread are no
+//! small pieces. Fails by: nothing; where the system does not let a thread stand back, it stays as
 //! it is.
 //! Not here: cores of their own. A shard that sleeps leaves its core to them.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::io;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How far they stand back: some tenth of the time of a thread that does not.
 const NICENESS: i32 = 10;
-/// How long a thread that was let in keeps a core that others wait for. The scheduler by itself
-/// would leave it there until its next tick, some milliseconds.
+/// Work after which a thread gives way. The scheduler by itself would leave one that was let in
+/// where it is until the next tick, some milliseconds.
 const STINT: Duration = Duration::from_micros(400);
 
 /// Makes the calling thread stand back for good, and those it starts from now on.
@@ -23,21 +25,23 @@ pub(super) fn stand_back() {
     let _as_well_as_can_be = rustix::process::nice(NICENESS);
 }
 
-/// Lets whoever waits for the calling thread's core have it, if the thread has kept it for a stint.
-/// To be called between small pieces of work.
+/// Lets whoever waits for the calling thread's core have it, once the thread has worked for a stint
+/// since it last did; what it slept or waited does not count. To be called between small pieces of
+/// work.
 pub(super) fn give_way() {
     thread_local! {
-        static LET_IN: Cell<Option<Instant>> = const { Cell::new(None) };
+        static GAVE_WAY_AT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
-    if is_over(LET_IN.get(), Instant::now()) {
+    let worked = clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or(Duration::ZERO);
+    if is_over(GAVE_WAY_AT.get(), worked) {
+        GAVE_WAY_AT.set(worked);
         thread::yield_now();
-        LET_IN.set(Some(Instant::now()));
     }
 }
 
-/// Whether a stint that began at `let_in`, if that is known, is over.
-fn is_over(let_in: Option<Instant>, now: Instant) -> bool {
-    let_in.is_none_or(|let_in| now.saturating_duration_since(let_in) >= STINT)
+/// Whether a stint is over, of a thread that has `worked` so long and gave way at `last`.
+fn is_over(last: Duration, worked: Duration) -> bool {
+    worked.saturating_sub(last) >= STINT
 }
 
 /// Does `work`, which starts threads that are to stand back, on a thread that does.
@@ -61,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stint_is_short_and_one_of_unknown_length_is_over() {
-        let now = Instant::now();
-        assert!(is_over(None, now) && is_over(Some(now), now + STINT));
-        assert!(!is_over(Some(now), now) && !is_over(Some(now + STINT), now));
+    fn a_stint_is_of_work() {
+        let last = Duration::from_secs(5);
+        assert!(!is_over(last, last) && !is_over(last, last + STINT / 2));
+        assert!(is_over(last, last + STINT));
+        assert!(!is_over(last, Duration::ZERO), "a clock that cannot be read");
         assert!(STINT < Duration::from_millis(1), "less than any tick");
-        give_way();
     }
 
     #[test]

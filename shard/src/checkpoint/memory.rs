@@ -36,6 +36,7 @@ struct Inner {
     operations: u64,
     fault: Option<Fault>,
     stored_bytes: u64,
+    ways_given: u64,
 }
 
 /// Records kept in memory.
@@ -65,6 +66,12 @@ impl MemoryStorage {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.lock().operations
+    }
+
+    /// How often others were let have the core.
+    #[must_use]
+    pub fn ways_given(&self) -> u64 {
+        self.lock().ways_given
     }
 
     /// Batches that a power cut could take.
@@ -165,6 +172,10 @@ impl StorageEngine for MemoryStorage {
             inner.pending.clear();
         }
         result
+    }
+
+    fn give_way(&self) {
+        self.lock().ways_given += 1;
     }
 
     fn stored_bytes(&self) -> u64 {

@@ -49,7 +49,8 @@ impl fmt::Display for Round {
 /// How many pairs have their latest record in each round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rounds {
-    /// By round. None is of zero pairs.
+    /// By round, of which a store has few: as many checkpoints as there were since all pairs were
+    /// written. None is of zero pairs.
     pairs: Vec<(Round, u64)>,
 }
 
@@ -57,7 +58,7 @@ impl Rounds {
     /// Adds pairs whose latest record is in a round.
     #[inline]
     pub fn add(&mut self, round: Round, pairs: u64) {
-        // Mostly one after the other to the last round.
+        // Mostly to one round, the last.
         match self.pairs.last_mut() {
             Some((last, held)) if *last == round => *held += pairs,
             _ => self.add_anywhere(round, pairs),
@@ -65,8 +66,10 @@ impl Rounds {
     }
 
     fn add_anywhere(&mut self, round: Round, pairs: u64) {
+        if pairs == 0 {
+            return;
+        }
         match self.place(round) {
-            _ if pairs == 0 => {}
             Ok(at) => self.pairs[at].1 += pairs,
             Err(at) => self.pairs.insert(at, (round, pairs)),
         }
@@ -128,6 +131,35 @@ impl Rounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn pairs_are_counted_by_round_in_whatever_order_they_come_and_go(
+            changes in prop::collection::vec((1..12u64, 0..4u64, any::<bool>()), 0..80),
+        ) {
+            let (mut rounds, mut want) = (Rounds::default(), BTreeMap::<Round, u64>::new());
+            for (number, pairs, comes) in changes {
+                let round = Round::new(number).unwrap();
+                let held = want.get(&round).copied().unwrap_or(0);
+                let left = if comes { held + pairs } else { held - held.min(pairs) };
+                if comes {
+                    rounds.add(round, pairs);
+                } else if held > 0 {
+                    rounds.take(round, held - left);
+                }
+                want.insert(round, left);
+                want.retain(|_, pairs| *pairs > 0);
+                prop_assert!(rounds.iter().eq(want.iter().map(|(&round, &pairs)| (round, pairs))));
+            }
+            let mut backwards = Rounds::default();
+            want.iter().rev().for_each(|(&round, &pairs)| backwards.add(round, pairs));
+            prop_assert_eq!(&backwards, &rounds);
+            backwards.take_all(&rounds);
+            prop_assert_eq!(backwards, Rounds::default());
+        }
+    }
 
     #[test]
     fn a_round_is_needed_as_long_as_a_pair_is_in_it() {

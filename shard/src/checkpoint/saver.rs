@@ -377,7 +377,7 @@ impl<S: StorageEngine> Saver<S> {
         self.pages.extend(known.drain(..));
         let pairs = self.run.pairs.len() as u64;
         self.records += pairs;
-        self.run.replaced.iter().for_each(|(round, pairs)| self.rounds.take(round, pairs));
+        self.rounds.take_all(&self.run.replaced);
         self.rounds.add(self.round, pairs);
         self.run.clear();
         let new = batch.len().cast_signed() as i64;

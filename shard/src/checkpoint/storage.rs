@@ -49,7 +49,8 @@ pub trait StorageEngine: Send + Sync {
     fn flush(&mut self) -> Result<(), StorageError>;
 
     /// Lets others have the caller's core, if it may have kept them from it for long: the writer of
-    /// a checkpoint calls this between small pieces of its work. Nothing unless implemented.
+    /// a checkpoint calls this between small pieces of its work. Nothing unless implemented; what
+    /// wraps a storage hands it on.
     fn give_way(&self) {}
 
     /// Bytes that records of pairs take where they are kept, those included that were removed and

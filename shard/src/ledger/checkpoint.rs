@@ -29,7 +29,6 @@ pub struct Walk {
     slot: usize,
     /// Behind the last pair that there was when it began; not known before its first step.
     end: Option<usize>,
-    finished: bool,
     records_max: usize,
     slots_max: usize,
 }
@@ -43,7 +42,6 @@ impl Walk {
             is_of_all: false,
             slot: 0,
             end: None,
-            finished: false,
             records_max: WALK_RECORDS_MAX,
             slots_max: WALK_SLOTS_MAX,
         }
@@ -85,23 +83,21 @@ impl Materializer for SignalLedger {
     }
 
     fn checkpoint(&mut self, walk: &mut Walk, lsn: Lsn, numbers: &[u8]) -> Option<Chunk> {
-        if walk.finished {
+        if walk.end == Some(walk.slot) {
             return None;
         }
         let (mut chunk, mut counts) = (Chunk::new(lsn, walk.round), Vec::new());
-        let mut looks = 0;
         let end = *walk.end.get_or_insert(self.states.len());
-        while walk.slot < end && looks < walk.slots_max && chunk.pairs().len() < walk.records_max {
+        let stop = end.min(walk.slot + walk.slots_max);
+        while walk.slot < stop && chunk.pairs().len() < walk.records_max {
             let slot = walk.slot;
             walk.slot += 1;
             if self.states.at(slot).is_some_and(|kept| walk.is_of_all || kept.hot.is_dirty()) {
                 self.write_out(slot, numbers, &mut chunk, &mut counts);
             }
-            looks += 1;
         }
         self.rounds.take_all(chunk.replaced());
         self.rounds.add(chunk.round(), chunk.pairs().len() as u64);
-        walk.finished = walk.slot == end;
         Some(chunk)
     }
 

@@ -86,7 +86,7 @@ impl Group {
 
     /// Takes the next entry; says `false` if there is none.
     fn push(&mut self, (mark, slot): (u32, u32)) -> bool {
-        // Counted, not searched for: how many there are is hard to foretell.
+        // Counted without a branch: how many there are is hard to foretell.
         let taken = self.slots.iter().filter(|&&slot| slot != NO_SLOT).count();
         let has_room = taken < GROUP_ENTRIES;
         if has_room {

@@ -33,6 +33,19 @@ fn pages_go_when_no_pair_needs_them_and_all_are_written_anew_when_half_is_old() 
     assert!(rounds_stored(&storage).keys().any(|round| round.get() > 30));
 }
 
+#[test]
+fn way_is_given_for_each_page_that_is_written_and_each_record_read_back() {
+    let (mut world, mut storage, _) = saved();
+    let before = storage.ways_given();
+    world.record(70);
+    world.checkpoint(&mut resumed(&mut storage)).unwrap();
+    let last = rounds_stored(&storage).into_keys().last();
+    let is_new = |key: &Key| matches!(key, Key::Page { round, .. } if Some(*round) == last);
+    let written = values(&storage, Tag::Sig).iter().filter(|(key, _)| is_new(key)).count() as u64;
+    let ways = storage.ways_given() - before;
+    assert!(written > 1 && ways >= 2 * written, "{ways} for {written} pages");
+}
+
 /// A ledger of pairs, and what its checkpoints wrote.
 struct Kept {
     ledger: SignalLedger,

@@ -70,9 +70,18 @@ fn walk_through(
     while let Some(chunk) = ledger.checkpoint(&mut walk, Lsn::new(77), &NUMBERS) {
         assert!(chunk.pairs().len() <= 7);
         store(&chunk, stored);
+        assert_eq!(ledger.rounds(), &rounds_of_slots(ledger));
         meanwhile(ledger);
     }
     assert!(ledger.checkpoint(&mut walk, Lsn::new(78), &NUMBERS).is_none());
+}
+
+/// In which rounds the slots say they were saved.
+fn rounds_of_slots(ledger: &SignalLedger) -> Rounds {
+    let mut rounds = Rounds::default();
+    let saved = ledger.states.iter().filter_map(|kept| kept.hot.saved());
+    saved.for_each(|round| rounds.add(round, 1));
+    rounds
 }
 
 /// Puts everything back; says how much of it was taken.
@@ -86,6 +95,9 @@ fn put_back(stored: &Stored, ledgers: &mut [SignalLedger]) -> usize {
         let pair = RestoredPair { entity, hash, signal, record, saved };
         let owner = ledgers.iter_mut().find(|ledger| ledger.owns(pair.hash)).unwrap();
         taken += usize::from(owner.restore(&pair).unwrap());
+    }
+    for ledger in ledgers {
+        assert_eq!(ledger.rounds(), &rounds_of_slots(ledger));
     }
     taken
 }
@@ -235,6 +247,20 @@ fn a_walk_ends_however_many_pairs_come_meanwhile() {
         assert!(new.start < 1000, "the walk goes on after what comes meanwhile");
     });
     assert_eq!(stored.len(), 100);
+}
+
+#[test]
+fn a_walk_that_ends_with_a_step_takes_no_other() {
+    let mut ledger = ledger(0..PARTITIONS);
+    (0..600).for_each(|entity| ledger.on_event(&event(entity, 1, 5, 1.0)));
+    let mut steps = |mut walk: Walk| {
+        let chunks = std::iter::from_fn(|| ledger.checkpoint(&mut walk, Lsn::new(77), &NUMBERS));
+        chunks.map(|chunk| chunk.pairs().len()).collect::<Vec<_>>()
+    };
+    let round = Round::FIRST.next();
+    assert_eq!(steps(Walk::of_all(Round::FIRST).in_steps_of(300, 1_000)), [300; 2]);
+    assert_eq!(steps(Walk::of_all(round).in_steps_of(1_000, 200)), [200; 3]);
+    assert_eq!(steps(Walk::of_changed(round.next()).in_steps_of(7, 300)), [0; 2]);
 }
 
 #[test]

@@ -182,7 +182,9 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     fn take_listed(&mut self, listed: &[Listed], heads: Heads) {
         debug_assert!(Self::fits_listed(listed), "it was asked before");
         let [last_minute, last_hour] = heads.positions();
-        // The newest of a ring stand at positions up to the last one, the others behind it.
+        // The newest of a ring stand at positions up to the last one, the others behind it. Found
+        // by halves, which takes no branch that is hard to foretell.
+        debug_assert!(listed.is_sorted_by_key(|&(at, _)| at), "they come by position");
         let up_to = |last: usize| listed.partition_point(|&(at, _)| usize::from(at) <= last);
         let (minutes, hours) = listed.split_at(up_to(MINUTE_BUCKETS - 1));
         let (newest, older) = minutes.split_at(up_to(last_minute));
