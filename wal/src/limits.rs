@@ -28,7 +28,7 @@ pub const GROUP_BYTES_MIN: usize = 2 * BLOCK_BYTES;
 /// Largest group buffer: beyond it a write costs latency and gains no throughput.
 pub const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Group buffer unless asked otherwise. Two exist per log: one fills while one is written.
-pub const GROUP_BYTES_DEFAULT: usize = 1024 * 1024;
+pub const GROUP_BYTES_DEFAULT: usize = GROUP_BYTES_MAX;
 /// Largest frame a reader believes in. The seal of a full segment is one block longer than the
 /// group that no longer fitted.
 pub const FRAME_BYTES_MAX: usize = GROUP_BYTES_MAX + BLOCK_BYTES;
