@@ -8,6 +8,7 @@ use super::criteria::{
     DURABLE_VS_REDIS, LOG_BYTES,
 };
 use super::device::{BestSize, block_writes, commit_groups, open_loop_writes};
+use super::log::REST;
 use super::measure::{Sides, millions, wall_seconds};
 use super::open_loop::{LatenciesUs, Schedule, offer_on_schedule};
 use super::redis::Recording;
@@ -21,6 +22,7 @@ use crate::rivals::{ENTRY_OVERHEAD_BYTES, GROUP_ENTRIES, GroupCommitLog, RawDevi
 use crate::stalls::Stalls;
 use ebbtide::{Ack, Engine, Event, Idle, Producer};
 use ebbtide_shard::record::EVENT_BYTES;
+use ebbtide_wal::limits::BLOCK_BYTES;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -155,15 +157,23 @@ impl Quick {
         Stream::new((self.entities, 0.0), START_NS, 17)
     }
 
-    /// Gives `work` a producer, on the first core.
+    /// Gives `work` a producer, on the first core. The log has segments to use again for as many
+    /// events, each written by itself, as in a store that runs for long.
     fn with<R: Send>(
         &self,
+        events: usize,
         work: impl FnOnce(&mut Producer) -> Result<R, Fault> + Send,
     ) -> Result<R, Fault> {
         let schema = schema(Decays::Three)?;
         let engine = self.stores.open_idle(&self.folder, (schema, Idle::Spin))?;
         let mut producer = engine.producer()?;
-        let done = cores::on_first(|| work(&mut producer))?;
+        let as_many_bytes = self.stream().take(events * BLOCK_BYTES / EVENT_BYTES);
+        let done = cores::on_first(|| {
+            record_durably(&mut producer, &engines::unrouted(&as_many_bytes))?;
+            engine.checkpoint().map_err(Fault::environment)?;
+            std::thread::sleep(REST);
+            work(&mut producer)
+        })?;
         // What the next opening reads stays short.
         engine.checkpoint().map_err(Fault::environment)?;
         engines::close(&engine)?;
@@ -178,7 +188,7 @@ fn one_at_a_time(run: &mut Run, quick: &Quick) -> Result<(), Fault> {
     run.row(DURABLE_ACK_P50, || {
         let events = engines::unrouted(&stream.take(acks));
         let mut stalls = Stalls::default();
-        let ours = quick.with(|producer| {
+        let ours = quick.with(acks, |producer| {
             let mut each = events.iter().map(|event| durable(producer, *event));
             stalls.beside(|| each.by_ref().collect::<Result<Vec<_>, _>>())
         })?;
@@ -212,7 +222,7 @@ fn at_a_rate(run: &mut Run, quick: &Quick) -> Result<(), Fault> {
     run.rows_of_turns([DURABLE_OPEN_P50, DURABLE_OPEN_P99], turns, || {
         let events = engines::unrouted(&stream.take(events));
         let mut stalls = Stalls::default();
-        let ours = quick.with(|producer| {
+        let ours = quick.with(events.len(), |producer| {
             let schedule = (schedule, Ack::Durable);
             stalls.beside(|| offer_on_schedule(producer, &events, schedule, || false))
         })?;

@@ -21,7 +21,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 /// Time for a log to come to rest.
-const REST: Duration = Duration::from_millis(200);
+pub(super) const REST: Duration = Duration::from_millis(200);
 
 /// Measures both rows.
 ///

@@ -4,7 +4,7 @@ use super::affinity::Affinity;
 use super::log_io::{Answer, Lanes, LogIo, NoLog};
 use super::shard_loop::{self, Pace};
 use super::threads::start_log;
-use super::{DurableWork, Idle, Job, Recovered, Run, Started, Work};
+use super::{DurableWork, Job, Recovered, Run, Started, Work};
 use ebbtide_shard::Shard;
 use ebbtide_wal::storage::dma::Dma;
 use ebbtide_wal::{IoTasks, Log};
@@ -85,7 +85,7 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
                         shard_loop::drive(shard, NoLog, idle, UringPace::new(ALONE)).await;
                     }
                 }
-                Work::Durable(work) => match start(&name, work, (&helpers, idle)).await {
+                Work::Durable(work) => match start(&name, work, &helpers).await {
                     Ok(Some((shard, log))) => {
                         let every = if log.is_on_threads() { ALONE } else { WITH_LOG };
                         if starting.send(Ok(log.started())).is_ok() {
@@ -111,12 +111,12 @@ pub(super) fn spawn(run: Run) -> Result<Box<dyn FnOnce() + Send>, String> {
 async fn start(
     name: &str,
     work: DurableWork,
-    (helpers, idle): (&Affinity, Idle),
+    helpers: &Affinity,
 ) -> Result<Option<(Shard<Log>, LogIo)>, String> {
     let DurableWork { port, directory, lock, recover } = work;
     let answer = Answer::to(&port);
     let Some(recovered) = recover()? else { return Ok(None) };
-    let Some(storage) = storage(&directory, idle).await? else {
+    let Some(storage) = storage(&directory).await? else {
         return start_log((name, helpers), (&directory, lock), recovered, answer).map(Some);
     };
     let Recovered { replayed, options, make } = recovered;
@@ -133,13 +133,8 @@ async fn start(
     Ok(Some((make(started.log)?, io)))
 }
 
-/// Where the log of a shard lies for io_uring, if that is to perform its I/O. The kernel's workers
-/// are bound to the shard's core: one that spins keeps them from it, and an event is durable after
-/// 290 us that takes 75 with threads beside it.
-async fn storage(directory: &Path, idle: Idle) -> Result<Option<Dma>, String> {
-    if idle == Idle::Spin {
-        return Ok(None);
-    }
+/// Where the log of a shard lies for io_uring, if that can perform its I/O.
+async fn storage(directory: &Path) -> Result<Option<Dma>, String> {
     match Dma::open(directory).await {
         Ok(storage) => Ok(Some(storage)),
         // A file system that refuses direct I/O: the log does without.
