@@ -59,8 +59,8 @@ pub enum Idle {
     #[default]
     Park,
     /// It keeps looking: the shortest latency, and a whole core for it. It and its log are on plain
-    /// threads then, on io_uring too; those of the log do best with another core. While its log does
-    /// not get on for 40 us it sleeps like one that parks.
+    /// threads then, on io_uring too; those of the log do best with another core. While its log
+    /// does not get on for 40 us it sleeps like one that parks.
     Spin,
 }
 
@@ -166,9 +166,9 @@ pub(crate) fn choose(asked: Backend, shards: usize) -> Result<BackendChoice, Str
 }
 
 /// Starts a shard's thread on the chosen runtime; [`ShardThread::wait_until_started`] tells when
-/// the shard runs. One that spins is on a plain thread always: the kernel's workers are bound to the
-/// core of a shard on io_uring, and would not get it (an event was durable after 290 us that takes
-/// 75 with threads beside the shard), and a plain thread that sleeps is woken sooner.
+/// the shard runs. One that spins is on a plain thread always: the kernel's workers are bound to
+/// the core of a shard on io_uring, and would not get it (an event was durable after 290 us that
+/// takes 75 with threads beside the shard), and a plain thread that sleeps is woken sooner.
 ///
 /// # Errors
 ///
