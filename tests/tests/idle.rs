@@ -50,6 +50,13 @@ fn log_threads() -> usize {
     names.filter(|name| name.contains("-commi")).count()
 }
 
+/// Rings of this process.
+fn rings() -> usize {
+    let open = fs::read_dir("/proc/self/fd").expect("/proc is mounted").flatten();
+    let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("io_uring")).count()
+}
+
 /// What the shards' threads use in `time`, with everything they do beforehand done.
 fn used_in(time: Duration) -> Duration {
     thread::sleep(Duration::from_millis(100));
@@ -121,7 +128,7 @@ fn a_spinning_engine_keeps_looking_and_still_closes_at_once() {
 /// On io_uring its log was left to workers of the kernel, which waited for the core of the shard:
 /// an event was durable after three times as long as beside a shard that sleeps.
 #[test]
-fn a_spinning_shard_leaves_its_log_to_threads_and_the_store_opens_either_way() {
+fn a_spinning_shard_and_its_log_are_on_threads_and_the_store_opens_either_way() {
     let _alone = alone();
     for backend in backends() {
         let folder = tempfile::tempdir().unwrap();
@@ -133,13 +140,14 @@ fn a_spinning_shard_leaves_its_log_to_threads_and_the_store_opens_either_way() {
             producer.wait(ticket, Ack::Durable, PATIENCE).unwrap();
             let by_threads = log_threads() > 0;
             assert_eq!(by_threads, idle == Idle::Spin || backend == Backend::Threads);
+            assert_eq!(rings() == 0, by_threads, "it has a ring to write its log with, or none");
             let mut reader = engine.reader().unwrap();
             let found = reader.read(EntityId(1), SignalId(0), Timestamp(0)).unwrap();
             assert_eq!(found.unwrap().all_time, round);
             engine.close(PATIENCE).unwrap();
             let begun = Instant::now();
-            while log_threads() > 0 {
-                assert!(begun.elapsed() < PATIENCE, "closing ends every thread");
+            while log_threads() + rings() > 0 {
+                assert!(begun.elapsed() < PATIENCE, "closing ends every thread and ring");
                 thread::yield_now();
             }
         }
