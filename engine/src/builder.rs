@@ -198,8 +198,8 @@ impl EngineBuilder {
         let asked = self.shards.unwrap_or(cores.len());
         let placement = Placement::over(asked).ok_or(OpenError::Shards { asked })?;
         self.log.check()?;
-        let choice =
-            runtime::choose(self.backend, asked).map_err(|why| OpenError::Backend { why })?;
+        let choice = runtime::choose(self.backend, self.idle, asked)
+            .map_err(|why| OpenError::Backend { why })?;
         match self.directory.clone() {
             Some(directory) => self.open_store(&directory, schema, (placement, &cores, choice)),
             None => self.open_in_memory(schema, (placement, &cores, choice)),

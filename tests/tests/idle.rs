@@ -135,6 +135,8 @@ fn a_spinning_shard_and_its_log_are_on_threads_and_the_store_opens_either_way() 
         for (round, idle) in (1..).zip([Idle::Spin, Idle::Park, Idle::Spin]) {
             let builder = Engine::builder(folder.path()).schema(schema()).shards(1);
             let engine = builder.backend(backend).idle(idle).open().unwrap();
+            let chosen = if idle == Idle::Spin { Backend::Threads } else { backend };
+            assert_eq!(engine.backend().backend, chosen, "{}", engine.backend());
             let mut producer = engine.producer().unwrap();
             let ticket = producer.offer(event(EntityId(1))).unwrap();
             producer.wait(ticket, Ack::Durable, PATIENCE).unwrap();

@@ -26,10 +26,11 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// io_uring where the host allows it, otherwise plain threads.
+    /// io_uring where the host allows it and shards park, otherwise plain threads.
     #[default]
     Auto,
-    /// io_uring; refuse to open where the host does not allow it.
+    /// io_uring; refuse to open where the host does not allow it. Shards that spin take plain
+    /// threads all the same.
     Uring,
     /// Plain threads.
     Threads,
@@ -147,28 +148,34 @@ impl ShardThread {
     }
 }
 
-/// Decides between the runtimes.
+/// Decides between the runtimes. Shards that spin are on plain threads always: the kernel's workers
+/// are bound to the core of a shard on io_uring, and would not get it (an event was durable after
+/// 290 us that takes 75 with threads beside the shard), and a plain thread that sleeps is woken
+/// sooner.
 ///
 /// # Errors
 ///
 /// Why io_uring cannot be used, if it was insisted on.
-pub(crate) fn choose(asked: Backend, shards: usize) -> Result<BackendChoice, String> {
+pub(crate) fn choose(asked: Backend, idle: Idle, shards: usize) -> Result<BackendChoice, String> {
     let threads = |why| BackendChoice { backend: Backend::Threads, why };
+    if asked == Backend::Threads {
+        return Ok(threads("as asked".into()));
+    }
+    if idle == Idle::Spin {
+        return Ok(threads("its shards spin".into()));
+    }
     match (asked, probe::io_uring(shards)) {
-        (Backend::Threads, _) => Ok(threads("as asked".into())),
         (Backend::Uring, Ok(_)) => {
             Ok(BackendChoice { backend: Backend::Uring, why: "as asked".into() })
         }
         (Backend::Uring, Err(why)) => Err(why),
-        (Backend::Auto, Ok(why)) => Ok(BackendChoice { backend: Backend::Uring, why }),
-        (Backend::Auto, Err(why)) => Ok(threads(why)),
+        (_, Ok(why)) => Ok(BackendChoice { backend: Backend::Uring, why }),
+        (_, Err(why)) => Ok(threads(why)),
     }
 }
 
 /// Starts a shard's thread on the chosen runtime; [`ShardThread::wait_until_started`] tells when
-/// the shard runs. One that spins is on a plain thread always: the kernel's workers are bound to
-/// the core of a shard on io_uring, and would not get it (an event was durable after 290 us that
-/// takes 75 with threads beside the shard), and a plain thread that sleeps is woken sooner.
+/// the shard runs.
 ///
 /// # Errors
 ///
@@ -177,10 +184,7 @@ pub(crate) fn launch(backend: Backend, job: Job) -> Result<ShardThread, String> 
     let (starting, started) = mpsc::sync_channel(1);
     let (ending, ended) = mpsc::channel();
     let run = Run { job, starting, ending };
-    let join = match (backend, run.job.idle) {
-        (Backend::Uring, Idle::Park) => uring::spawn(run),
-        _ => threads::spawn(run),
-    }?;
+    let join = if backend == Backend::Uring { uring::spawn(run) } else { threads::spawn(run) }?;
     Ok(ShardThread { join, started, ended })
 }
 

@@ -1,4 +1,4 @@
-//! Shards on plain threads: for hosts where io_uring is not to be had.
+//! Shards on plain threads: for hosts without io_uring, and for shards that spin.
 
 use super::affinity::Affinity;
 use super::log_io::{Answer, Lanes, LogIo, NoLog, TICK};
