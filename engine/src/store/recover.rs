@@ -26,14 +26,17 @@ use ebbtide_shard::{PartitionKey, RoutedEvent};
 use ebbtide_wal::storage::threads::Threads;
 use ebbtide_wal::{Batch, LogIdentity, Lsn, RecoverError, ReplayOptions, Replayed, SinkError};
 use ebbtide_wal::{StoreId, ready, replay};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
-/// Batches read ahead of the merge, for each log.
-const BATCHES_AHEAD: usize = 64;
+/// Bytes of records that go to the merge together, and a batch more: handing them over takes a
+/// lock, and often wakes a thread.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks read ahead of the merge, for each log.
+const CHUNKS_AHEAD: usize = 4;
 /// Covered to here: the log is being removed, and all of it is in the checkpoint.
 pub(crate) const LEAVING: u64 = u64::MAX;
 
@@ -89,8 +92,8 @@ pub(crate) fn read_logs(
         drop(merge);
         let mut read = LogsRead::default();
         for reader in readers {
-            let LogReader { log, listed, saw_events, batches, thread, .. } = reader;
-            drop(batches);
+            let LogReader { log, listed, saw_events, chunks, thread, .. } = reader;
+            drop(chunks);
             let replayed = match thread.join() {
                 Ok(Ok(replayed)) => replayed,
                 // The merge gave up first: its reason counts.
@@ -148,11 +151,40 @@ pub(crate) fn present_logs(files: &StoreFiles) -> Result<Vec<u32>, StoreError> {
     Ok(numbers)
 }
 
-/// One batch of a log, on its way to the merge.
-struct OwnedBatch {
+/// A batch of a chunk.
+#[derive(Clone, Copy)]
+struct BatchAt {
     first: Lsn,
     count: u32,
+    /// Where its records end in those of the chunk, and those of the next one begin.
+    end: usize,
+}
+
+/// Batches of a log that lie one behind the other, on their way to the merge.
+#[derive(Default)]
+struct Chunk {
+    batches: VecDeque<BatchAt>,
     records: Vec<u8>,
+    /// Up to where the records of batches were taken out.
+    taken: usize,
+}
+
+impl Chunk {
+    fn push(&mut self, Batch { first, count, records }: Batch<'_>) {
+        self.records.extend_from_slice(records);
+        self.batches.push_back(BatchAt { first, count, end: self.records.len() });
+    }
+
+    /// The first batch that was not taken out.
+    fn first(&self) -> Option<Lsn> {
+        self.batches.front().map(|batch| batch.first)
+    }
+
+    fn pop(&mut self) -> Option<Batch<'_>> {
+        let BatchAt { first, count, end } = self.batches.pop_front()?;
+        let records = &self.records[std::mem::replace(&mut self.taken, end)..end];
+        Some(Batch { first, count, records })
+    }
 }
 
 /// One log, read on a thread of its own.
@@ -164,8 +196,7 @@ struct LogReader<'scope> {
     saw_events: bool,
     /// Which partitions the log's shard owned when its next batch was written.
     owned: std::ops::Range<usize>,
-    batches: Receiver<OwnedBatch>,
-    head: Option<OwnedBatch>,
+    chunks: Receiver<Chunk>,
     thread: ScopedJoinHandle<'scope, Result<Replayed, RecoverError>>,
 }
 
@@ -177,7 +208,7 @@ impl<'scope> LogReader<'scope> {
         (covered, listed): (Lsn, bool),
     ) -> Result<Self, StoreError> {
         let path = of.files.log(log);
-        let (give, batches) = sync_channel(BATCHES_AHEAD);
+        let (give, chunks) = sync_channel(CHUNKS_AHEAD);
         let identity = LogIdentity { store: of.store, shard: log };
         let options =
             ReplayOptions { restored: covered, must_exist: listed, read_covered: of.read_covered };
@@ -189,11 +220,12 @@ impl<'scope> LogReader<'scope> {
         let owned = placement
             .filter(|placement| (log as usize) < placement.shards())
             .map_or(0..0, |placement| placement.partitions(log as usize));
-        Ok(Self { log, covered, listed, saw_events: false, owned, batches, head: None, thread })
+        Ok(Self { log, covered, listed, saw_events: false, owned, chunks, thread })
     }
 
-    fn advance(&mut self) {
-        self.head = self.batches.recv().ok();
+    /// What comes next; nothing once the log was read.
+    fn next_chunk(&self) -> Chunk {
+        self.chunks.recv().unwrap_or_default()
     }
 }
 
@@ -201,20 +233,27 @@ fn read_log(
     directory: &std::path::Path,
     identity: LogIdentity,
     options: ReplayOptions,
-    give: &SyncSender<OwnedBatch>,
+    give: &SyncSender<Chunk>,
 ) -> Result<Replayed, RecoverError> {
-    let sink = |batch: Batch<'_>| {
-        let Batch { first, count, records } = batch;
-        let owned = OwnedBatch { first, count, records: records.to_vec() };
-        give.send(owned).map_err(|_| SinkError::from("the opening was given up"))
-    };
     if !directory.exists() {
         return Err(RecoverError::Gone);
     }
     let storage = Threads::open_existing(directory).map_err(|cause| {
         RecoverError::Io(ebbtide_wal::IoFault::directory(ebbtide_wal::Step::List, &cause))
     })?;
-    ready(replay(&storage, identity, options, sink))
+    let mut chunk = Chunk::default();
+    let sink = |batch: Batch<'_>| {
+        chunk.push(batch);
+        if chunk.records.len() < CHUNK_BYTES {
+            return Ok(());
+        }
+        let full = std::mem::take(&mut chunk);
+        give.send(full).map_err(|_| SinkError::from("the opening was given up"))
+    };
+    let replayed = ready(replay(&storage, identity, options, sink));
+    // What comes before a fault counts too. If nobody takes it, the merge gave up and says why.
+    let _given_up = give.send(chunk);
+    replayed
 }
 
 /// Puts the batches of all logs in order and gives out their events.
@@ -227,17 +266,19 @@ struct Merge<'a, 'scope, S> {
 
 impl<S: EventSink> Merge<'_, '_, S> {
     fn run(&mut self) -> Result<(), StoreError> {
-        self.logs.iter_mut().for_each(LogReader::advance);
-        loop {
-            let first = |reader: &LogReader<'_>| reader.head.as_ref().map(|batch| batch.first);
-            let next = (0..self.logs.len()).filter_map(|at| Some((first(&self.logs[at])?, at)));
-            let Some((_, at)) = next.min() else { break };
-            let batch = self.logs[at].head.take().expect("it was just seen");
-            self.take(at, &batch).map_err(|source| StoreError::Log {
+        let mut heads: Vec<Chunk> = self.logs.iter().map(LogReader::next_chunk).collect();
+        let first = |heads: &[Chunk]| {
+            heads.iter().enumerate().filter_map(|(at, head)| Some((head.first()?, at))).min()
+        };
+        while let Some((first, at)) = first(&heads) {
+            let batch = heads[at].pop().expect("it was just seen");
+            self.take(at, batch).map_err(|source| StoreError::Log {
                 path: self.of.files.log(self.logs[at].log),
-                source: RecoverError::Refused { first: batch.first, source },
+                source: RecoverError::Refused { first, source },
             })?;
-            self.logs[at].advance();
+            if heads[at].first().is_none() {
+                heads[at] = self.logs[at].next_chunk();
+            }
         }
         for reader in &self.logs {
             self.sources.settle(reader.log, reader.owned.clone());
@@ -245,8 +286,8 @@ impl<S: EventSink> Merge<'_, '_, S> {
         Ok(())
     }
 
-    fn take(&mut self, at: usize, batch: &OwnedBatch) -> Result<(), SinkError> {
-        let decoded = decode_batch(&batch.records, batch.count)?;
+    fn take(&mut self, at: usize, batch: Batch<'_>) -> Result<(), SinkError> {
+        let decoded = decode_batch(batch.records, batch.count)?;
         let reader = &mut self.logs[at];
         // How far a source had come in what is covered is in the checkpoint, under the layout of
         // its time; the log may have lost the batch that says which layout that was.
