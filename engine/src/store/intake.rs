@@ -31,8 +31,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Records or events that are taken in together: one part on its way to a shard.
 pub(super) const PART_ITEMS: usize = 1024;
-/// Events that are applied together, 0.8 MB of them: handing a part over wakes a thread, in the time
-/// of hundreds of events.
+/// Events that are applied together, 0.8 MB of them: handing a part over wakes a thread, in the
+/// time of hundreds of events.
 const PART_EVENTS: usize = 16 * PART_ITEMS;
 /// Parts on their way to one shard.
 const PARTS_AHEAD: usize = 8;

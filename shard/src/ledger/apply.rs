@@ -218,7 +218,8 @@ impl SignalLedger {
             *place = BucketRef::FEW;
             if let Some((slot, kept)) = self.states.seek(way, event.entity, event.signal) {
                 hint.slot = slot;
-                *place = kept.counters().at;
+                let last = || Heads::of(kept.hot.last_update());
+                *place = kept.counters().place_of(hint.heads, last);
             }
         }
     }

@@ -13,11 +13,15 @@ use crate::signal::window::{HOUR_WORDS, Ring, Window};
 
 /// Where the counters of one pair are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Block<'s>(Found<'s>);
+pub(crate) struct Block<'s> {
+    found: Found<'s>,
+    /// Those of the pair, or what waits for a larger block.
+    few: &'s FewCounters,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Found<'s> {
-    Few(&'s FewCounters),
+    Few,
     Packed96(&'s Packed<96>),
     Packed160(&'s Packed<160>),
     Dense8(&'s Dense<u8>),
@@ -29,33 +33,32 @@ impl BucketStore {
     /// The counters of a pair. Nothing of them is looked at yet.
     #[inline(always)]
     pub(crate) fn block<'s>(&'s self, counters: Counters<'s>) -> Block<'s> {
-        if counters.at.is_few() {
+        let Counters { at, few } = counters;
+        if at.is_few() {
             // Almost every pair.
-            return Block(Found::Few(counters.few));
+            return Block { found: Found::Few, few };
         }
-        let index = counters.at.index();
-        Block(match counters.at.class() {
-            None => Found::Few(counters.few),
+        let index = at.index();
+        let found = match at.class() {
+            None => Found::Few,
             Some(Class::Packed96) => Found::Packed96(self.packed96.get(index)),
             Some(Class::Packed160) => Found::Packed160(self.packed160.get(index)),
             Some(Class::Dense8) => Found::Dense8(self.dense8.get(index)),
             Some(Class::Dense16) => Found::Dense16(self.dense16.get(index)),
             Some(Class::Dense32) => Found::Dense32(self.dense32.get(index)),
-        })
+        };
+        Block { found, few }
     }
 }
 
 impl<'s> Block<'s> {
     /// All counters are zero.
-    pub(crate) const EMPTY: Self = Self(Found::Few(&FewCounters::EMPTY));
+    pub(crate) const EMPTY: Self = Self { found: Found::Few, few: &FewCounters::EMPTY };
 
     /// Asks for all of its cache lines, unless it is the one in the pair's slot.
     #[inline(always)]
     pub(crate) fn fetch(self) {
-        match self.0 {
-            Found::Few(_) => {}
-            larger => larger.fetch(),
-        }
+        self.found.fetch();
     }
 
     /// Events in `window` as of `now`, for a pair last updated at `head`: buckets after `head` are
@@ -65,9 +68,10 @@ impl<'s> Block<'s> {
         let ring = window.ring();
         let (head, now) = (head.of_ring(ring), now.of_ring(ring));
         let newest = window.covered(now.saturating_sub(head));
-        match self.0 {
-            Found::Few(block) => block.sum(ring, head, newest),
-            larger => larger.sum(ring, head, newest),
+        match self.found.sum(ring, head, newest) {
+            None => self.few.sum(ring, head, newest),
+            Some(sum) if newest == 0 => sum,
+            Some(sum) => sum + u64::from(self.few.of_newest_minute()),
         }
     }
 
@@ -75,7 +79,7 @@ impl<'s> Block<'s> {
     /// they are not few.
     #[inline(always)]
     pub(crate) fn seen(self, head: Heads, now: Heads) -> Option<Seen<'s>> {
-        let Found::Few(block) = self.0 else { return None };
+        let Self { found: Found::Few, few: block } = self else { return None };
         let minutes = now.minute.saturating_sub(head.minute);
         let hours = now.hour().saturating_sub(head.hour());
         Some(Seen { block, bits: block.later(minutes, hours) })
@@ -86,7 +90,7 @@ impl Found<'_> {
     #[inline(always)]
     fn fetch(self) {
         match self {
-            Found::Few(_) => {}
+            Found::Few => {}
             Found::Packed96(block) => prefetch_all(block),
             Found::Packed160(block) => prefetch_all(block),
             Found::Dense8(block) => prefetch_all(block),
@@ -95,17 +99,17 @@ impl Found<'_> {
         }
     }
 
-    /// Events in the `newest` buckets of a `ring` that ends with `head`.
+    /// Events in the `newest` buckets of a `ring` that ends with `head`; `None` if it is no block.
     #[inline(always)]
-    fn sum(self, ring: Ring, head: u32, newest: usize) -> u64 {
-        match self {
-            Found::Few(block) => block.sum(ring, head, newest),
+    fn sum(self, ring: Ring, head: u32, newest: usize) -> Option<u64> {
+        Some(match self {
+            Found::Few => return None,
             Found::Packed96(block) => block.sum(ring, head, newest),
             Found::Packed160(block) => block.sum(ring, head, newest),
             Found::Dense8(block) => block.sum(ring, head, newest),
             Found::Dense16(block) => block.sum(ring, head, newest),
             Found::Dense32(block) => block.sum(ring, head, newest),
-        }
+        })
     }
 }
 

@@ -83,14 +83,25 @@ impl<T: Count> BucketedCounter for Dense<T> {
         }
     }
 
-    #[inline(always)]
-    fn add_newest(&mut self, head: Heads) -> bool {
+    fn add_newest(&mut self, head: Heads, events: u8) -> bool {
         let [minute, hour] = head.positions();
-        let counts = (self.0[minute].next(), self.0[hour].next());
-        if let (Some(in_minute), Some(in_hour)) = counts {
-            (self.0[minute], self.0[hour]) = (in_minute, in_hour);
-        }
-        counts.0.is_some() && counts.1.is_some()
+        let more = |count: T| {
+            let count: u32 = count.into();
+            T::try_from(count + u32::from(events)).ok()
+        };
+        let (Some(in_minute), Some(in_hour)) = (more(self.0[minute]), more(self.0[hour])) else {
+            return false;
+        };
+        (self.0[minute], self.0[hour]) = (in_minute, in_hour);
+        true
+    }
+
+    fn lets_wait(&self, head: Heads) -> bool {
+        let has_room = |position: usize| {
+            let count: u32 = self.0[position].into();
+            count > 0 && count <= u32::MAX - u32::from(u8::MAX)
+        };
+        head.positions().into_iter().all(has_room)
     }
 
     #[inline(always)]

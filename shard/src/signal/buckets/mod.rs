@@ -13,7 +13,8 @@
 //!
 //! Promises: every class answers alike; a pair moves to the smallest class that holds its counts
 //! when its own is too small, and starts over in the smallest once all its buckets have expired. A
-//! bucket of the widest class that is full stays full, and the pair says so.
+//! bucket of the widest class that is full stays full, and the pair says so. An event in the minute
+//! of the one before it touches no block: of a pair that has one it waits beside the hot state.
 //!
 //! Positions 0..60 stand for minutes, 60..228 for hours. Which minute a position stands for follows
 //! from the pair's last update, kept in its hot state: the ring always ends there. Not here: what a
@@ -25,6 +26,7 @@ mod block;
 mod dense;
 mod packed;
 mod slab;
+mod waiting;
 
 use super::window::Ring;
 use crate::Timestamp;
@@ -65,9 +67,13 @@ trait BucketedCounter: Copy {
     /// Lets `ring` end with `to`, later than `head`: the buckets that come in are empty.
     fn advance(&mut self, ring: Ring, head: u32, to: u32);
 
-    /// Counts one event in the last bucket of both rings, which end with `head`. Says `false`, and
-    /// has counted it in none, where one of them is empty or full.
-    fn add_newest(&mut self, head: Heads) -> bool;
+    /// Counts so many events in the last bucket of both rings, which end with `head` and are not
+    /// empty. Says `false`, and has counted them in none, where one of them has no room.
+    fn add_newest(&mut self, head: Heads, events: u8) -> bool;
+
+    /// Whether events may wait that are of the last bucket of both rings, which end with `head`:
+    /// neither is empty, and each has room for as many as may wait, in this class or a wider one.
+    fn lets_wait(&self, head: Heads) -> bool;
 
     /// Counts one event in `bucket` of a `ring` that ends with `head` and holds it.
     fn add(&mut self, ring: Ring, head: u32, bucket: u32) -> Added;
@@ -139,7 +145,8 @@ pub(crate) type FewCounters = Packed<32>;
 #[repr(transparent)]
 pub(crate) struct BucketRef(u32);
 
-/// The counters of one pair: the few beside its hot state, which are all zero if it has more.
+/// The counters of one pair: the few beside its hot state, or a block and, in place of the few,
+/// what waits for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counters<'p> {
     pub(crate) at: BucketRef,
@@ -236,6 +243,7 @@ macro_rules! on_block {
         }
     };
 }
+use on_block;
 
 impl BucketStore {
     /// Counts an event in its buckets, for the pair whose counters end with `old`, those of its
@@ -243,21 +251,19 @@ impl BucketStore {
     /// not in it.
     #[must_use]
     #[inline(always)]
-    pub(crate) fn record(&mut self, counters: CountersMut<'_>, old: Heads, event: Heads) -> bool {
-        let is_same_minute = event.minute == old.minute;
-        if counters.at.is_few() {
-            if is_same_minute && counters.few.add_newest(event) {
-                return true;
-            }
-            if event.hour().wrapping_sub(Ring::Hours.len()) < old.hour() {
-                let heads = old.max(event);
-                let added = count(counters.few, old, heads, event);
-                return added == [Added::Counted; 2] || self.finish(counters, heads, event, added);
-            }
-        } else if is_same_minute
-            && on_block!(self, counters.at, get_mut, |block| block.add_newest(event), few: false)
-        {
+    pub(crate) fn record(
+        &mut self,
+        mut counters: CountersMut<'_>,
+        old: Heads,
+        event: Heads,
+    ) -> bool {
+        if event.minute == old.minute && counters.few.add_one() {
             return true;
+        }
+        if counters.at.is_few() && event.hour().wrapping_sub(Ring::Hours.len()) < old.hour() {
+            let heads = old.max(event);
+            let added = count(counters.few, old, heads, event);
+            return added == [Added::Counted; 2] || self.finish(&mut counters, heads, event, added);
         }
         self.record_any(counters, old, event)
     }
@@ -265,13 +271,25 @@ impl BucketStore {
     /// The same, for pairs with many counters, or with none that has not expired.
     #[inline(never)]
     fn record_any(&mut self, mut counters: CountersMut<'_>, old: Heads, event: Heads) -> bool {
+        let (heads, is_late) = (old.max(event), event < old);
+        if !is_late {
+            self.settle(&mut counters, old);
+        }
         if event.hour() >= old.hour() + Ring::Hours.len() {
             self.release(&mut counters);
         }
-        let heads = old.max(event);
         let added = on_block!(self, counters.at, get_mut, |block| count(block, old, heads, event),
             few: count(counters.few, old, heads, event));
-        added == [Added::Counted; 2] || self.finish(counters, heads, event, added)
+        let mut is_counted = added == [Added::Counted; 2];
+        if is_late && is_counted {
+            return true;
+        }
+        if !is_counted {
+            self.settle(&mut counters, heads);
+            is_counted = self.finish(&mut counters, heads, event, added);
+        }
+        self.let_wait(&mut counters, heads);
+        is_counted
     }
 
     /// Asks for the cache lines, of a larger block, that counting in the buckets of an event
@@ -284,8 +302,10 @@ impl BucketStore {
     /// Adds the counters that are not zero, which end at `head`, to `list`, by position.
     pub(crate) fn list(&self, counters: Counters<'_>, head: Timestamp, list: &mut Vec<Listed>) {
         let heads = Heads::of(head);
+        let first = list.len();
         on_block!(self, counters.at, get, |block| block.list(heads, list),
             few: counters.few.list(heads, list));
+        counters.add_waiting_to(&mut list[first..], heads);
     }
 
     /// Puts the `listed` counters, which end at `head`, in the smallest class that holds them, in
@@ -324,8 +344,10 @@ impl BucketStore {
     }
 
     fn written_out(&self, counters: Counters<'_>, heads: Heads) -> Counts {
-        on_block!(self, counters.at, get, |block| block.counts(heads),
-            few: counters.few.counts(heads))
+        let mut counts = on_block!(self, counters.at, get, |block| block.counts(heads),
+            few: counters.few.counts(heads));
+        heads.positions().into_iter().for_each(|at| counts[at] += u32::from(counters.waiting()));
+        counts
     }
 
     /// Puts the counters of a pair in the smallest dense class that holds them and one event more.
@@ -354,7 +376,7 @@ impl BucketStore {
     #[cold]
     fn finish(
         &mut self,
-        mut counters: CountersMut<'_>,
+        counters: &mut CountersMut<'_>,
         heads: Heads,
         event: Heads,
         [minute, hour]: [Added; 2],
@@ -363,7 +385,7 @@ impl BucketStore {
         for (added, ring) in [(minute, Ring::Minutes), (hour, Ring::Hours)] {
             if added == Added::NeedsRoom {
                 let place = (ring, heads.of_ring(ring), event.of_ring(ring));
-                all &= self.add_with_more_room(&mut counters, heads, place);
+                all &= self.add_with_more_room(counters, heads, place);
             }
         }
         all
@@ -416,14 +438,14 @@ impl BucketStore {
     fn release(&mut self, counters: &mut CountersMut<'_>) {
         let index = counters.at.index();
         match counters.at.class() {
-            None => *counters.few = FewCounters::EMPTY,
+            None => {}
             Some(Class::Packed96) => self.packed96.remove(index),
             Some(Class::Packed160) => self.packed160.remove(index),
             Some(Class::Dense8) => self.dense8.remove(index),
             Some(Class::Dense16) => self.dense16.remove(index),
             Some(Class::Dense32) => self.dense32.remove(index),
         }
-        *counters.at = BucketRef::FEW;
+        (*counters.at, *counters.few) = (BucketRef::FEW, FewCounters::EMPTY);
     }
 }
 

@@ -39,6 +39,34 @@ impl<const ROOM: usize> Packed<ROOM> {
     /// No event in any.
     pub(crate) const EMPTY: Self = Self { minutes: 0, hours: [0; HOUR_WORDS], counts: [0; ROOM] };
 
+    /// No event in the newest bucket of either ring, and one may come.
+    pub(super) const OPEN: Self = Self { minutes: 1, hours: [1, 0, 0], ..Self::EMPTY };
+
+    /// Events in the newest minute.
+    #[inline(always)]
+    pub(super) fn of_newest_minute(&self) -> u8 {
+        self.counts[0]
+    }
+
+    /// Whether the newest bucket of both rings is in use.
+    #[inline(always)]
+    pub(super) fn holds_newest(&self) -> bool {
+        self.is_used(Ring::Minutes, 0) && self.is_used(Ring::Hours, 0)
+    }
+
+    /// Counts an event in the newest bucket of both rings. Says `false`, and has counted it in
+    /// none, where one of them is empty or full.
+    #[inline(always)]
+    pub(super) fn add_one(&mut self) -> bool {
+        let (minute, hour) = (self.counts[0], self.counts[ROOM - 1]);
+        let has_room = minute < u8::MAX && hour < u8::MAX;
+        if has_room && self.holds_newest() {
+            (self.counts[0], self.counts[ROOM - 1]) = (minute + 1, hour + 1);
+            return true;
+        }
+        false
+    }
+
     /// The same buckets with room for more of them, unless one is full.
     pub(super) fn widened<const WIDER: usize>(&self) -> Option<Packed<WIDER>> {
         let used = |ring: Ring| self.used(ring, ring.count());
@@ -224,15 +252,18 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
         }
     }
 
-    #[inline(always)]
-    fn add_newest(&mut self, _head: Heads) -> bool {
-        let (minute, hour) = (self.counts[0], self.counts[ROOM - 1]);
-        let has_room = minute < u8::MAX && hour < u8::MAX;
-        if has_room && self.is_used(Ring::Minutes, 0) && self.is_used(Ring::Hours, 0) {
-            (self.counts[0], self.counts[ROOM - 1]) = (minute + 1, hour + 1);
-            return true;
-        }
-        false
+    fn add_newest(&mut self, _head: Heads, events: u8) -> bool {
+        let [minute, hour] = [self.counts[0], self.counts[ROOM - 1]];
+        let (Some(minute), Some(hour)) = (minute.checked_add(events), hour.checked_add(events))
+        else {
+            return false;
+        };
+        (self.counts[0], self.counts[ROOM - 1]) = (minute, hour);
+        true
+    }
+
+    fn lets_wait(&self, _head: Heads) -> bool {
+        self.holds_newest()
     }
 
     #[inline(always)]

@@ -62,6 +62,20 @@ impl Pair {
             assert_eq!(got, want, "{window:?}");
         }
     }
+
+    /// All counters, by each of the ways to get them.
+    fn counts(&self) -> Counts {
+        let counts = self.store.written_out(self.kept.get(), Heads::of(self.head));
+        let mut list = Vec::new();
+        self.store.list(self.kept.get(), self.head, &mut list);
+        assert_eq!(list, listed(&counts));
+        counts
+    }
+
+    /// How many events wait for the block.
+    fn waiting(&self) -> u8 {
+        self.kept.get().waiting()
+    }
 }
 
 /// Steps in time that reach every interesting distance: same bucket, next, a ring away, far away.
@@ -98,6 +112,11 @@ proptest! {
         pair.assert_windows(pair.head);
         pair.assert_windows(Timestamp(pair.head.0 + later));
         pair.assert_windows(Timestamp::MAX);
+        // What was counted by events one by one is what is put back at once.
+        let mut again = Pair::new();
+        again.store.put_back(again.kept.get_mut(), pair.head, &listed(&pair.counts()));
+        (again.head, again.events) = (pair.head, pair.events);
+        again.assert_windows(again.head);
     }
 
     #[test]
@@ -196,6 +215,81 @@ fn a_block_without_room_in_both_rings_moves_to_the_next_class() {
     pair.record(minute(120));
     assert_eq!(pair.kept.at.class(), Some(Class::Packed96));
     pair.assert_windows(pair.head);
+}
+
+/// A pair with a block, whose last event is at `time`.
+fn with_a_block(time: Timestamp) -> Pair {
+    let mut pair = Pair::new();
+    for minutes in (0..40).rev() {
+        pair.record(Timestamp(time.0 - minutes * MINUTE_NS));
+    }
+    assert_eq!((pair.kept.at.class(), pair.waiting()), (Some(Class::Packed96), 0));
+    pair
+}
+
+#[test]
+fn an_event_in_the_minute_of_the_one_before_it_waits_and_the_next_minute_settles_it() {
+    let time = Timestamp(200 * HOUR_NS + 59 * MINUTE_NS);
+    let mut pair = with_a_block(time);
+    for waiting in 1..=u8::MAX {
+        pair.record(time);
+        assert_eq!(pair.waiting(), waiting);
+        pair.assert_windows(time);
+    }
+    let block = Counters { at: pair.kept.at, few: &FewCounters::EMPTY };
+    let (with, without) = (pair.counts(), pair.store.written_out(block, Heads::of(time)));
+    let difference = with.iter().zip(&without).filter(|(with, without)| with != without).count();
+    assert_eq!(difference, 2, "the last minute and its hour");
+    pair.record(time);
+    assert_eq!(pair.waiting(), 0, "no more can");
+    let next = Timestamp(time.0 + MINUTE_NS);
+    pair.record(next);
+    assert_eq!(pair.waiting(), 0);
+    pair.assert_windows(next);
+    pair.record(next);
+    assert_eq!(pair.waiting(), 1);
+    pair.assert_windows(Timestamp(next.0 + 30 * HOUR_NS));
+}
+
+/// A late event is counted beside what waits, whether the block has room for it or not.
+#[test]
+fn what_waits_is_kept_when_a_late_event_needs_a_larger_block() {
+    let time = Timestamp(300 * HOUR_NS + 30 * MINUTE_NS);
+    let mut pair = with_a_block(time);
+    (0..9).for_each(|_| pair.record(time));
+    let mut classes = vec![pair.kept.at.class()];
+    for hour in 1..168 {
+        let waiting = pair.waiting();
+        pair.record(Timestamp(time.0 - hour * HOUR_NS));
+        pair.assert_windows(time);
+        pair.counts();
+        if classes.last() == Some(&pair.kept.at.class()) {
+            assert_eq!(pair.waiting(), waiting, "a late event leaves it alone");
+        } else {
+            classes.push(pair.kept.at.class());
+            (0..9).for_each(|_| pair.record(time));
+        }
+    }
+    let [packed, wider, dense] = [Class::Packed96, Class::Packed160, Class::Dense8].map(Some);
+    assert_eq!(classes, [packed, wider, dense]);
+}
+
+#[test]
+fn nothing_waits_where_the_widest_counter_may_not_hold_it() {
+    let most = u32::MAX - u32::from(u8::MAX);
+    for (count, may) in [(most - 1, true), (most, false)] {
+        let mut counts = [0; BUCKETS];
+        (counts[0], counts[60]) = (count, count);
+        let (mut store, mut kept) = (BucketStore::default(), Kept::NEW);
+        store.put_back(kept.get_mut(), Timestamp(0), &listed(&counts));
+        for _ in 0..2 {
+            assert!(store.record(kept.get_mut(), Heads::NONE, Heads::NONE));
+        }
+        assert_eq!(kept.get().waiting() > 0, may);
+        let counted = (0..1_000).filter(|_| store.record(kept.get_mut(), Heads::NONE, Heads::NONE));
+        assert_eq!(counted.count(), (u32::MAX - count) as usize - 2);
+        assert_eq!(store.written_out(kept.get(), Heads::NONE)[0], u32::MAX);
+    }
 }
 
 #[test]
