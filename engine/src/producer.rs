@@ -49,7 +49,7 @@ impl Producer {
     }
 
     /// Offers one event; never blocks. One push into the ring to the event's shard, which holds
-    /// 4096 events.
+    /// 8192 events.
     ///
     /// # Errors
     ///

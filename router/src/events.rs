@@ -7,10 +7,12 @@
 
 use crate::{Admission, Placement, Rejection};
 use ebbtide_shard::lane::{EventSender, LaneKind, Level, Tag, event_lane};
+use ebbtide_shard::limits::EVENT_CHUNK;
 use ebbtide_shard::port::Mail;
 use ebbtide_shard::watermark::Watermark;
 use ebbtide_shard::{
-    Event, EventId, Gate, PartitionKey, RoutedEvent, ShardDown, ShardPort, SourceName,
+    EntityHash, EntityId, Event, EventId, Gate, PartitionKey, RoutedEvent, ShardDown, ShardPort,
+    SourceName,
 };
 use std::sync::Arc;
 
@@ -178,7 +180,8 @@ impl EventRouter {
 
     #[inline]
     pub(crate) fn offer_one(&mut self, offered: Offered) -> Result<Ticket, OfferError> {
-        let ticket = self.place(offered)?;
+        let hash = self.key.hash(offered.event.entity);
+        let ticket = self.place(offered, hash, EventSender::push)?;
         let port = self.lanes[ticket.shard].port();
         port.doorbell().ring();
         if port.gate() == Gate::Closed && self.settled(ticket.shard) < ticket.number {
@@ -200,19 +203,24 @@ impl EventRouter {
     ) -> (usize, Option<OfferError>) {
         let mut taken = 0;
         let mut stopped = None;
-        for &offered in batch {
-            match self.place(offered.into()) {
-                Ok(ticket) => self.touched[ticket.shard] = true,
-                Err(error) => {
-                    stopped = Some(error);
-                    break;
+        let mut hashes = [EntityHash(0); EVENT_CHUNK];
+        'batch: for chunk in batch.chunks(EVENT_CHUNK) {
+            self.hash_all(chunk, &mut hashes);
+            for (&offered, &hash) in chunk.iter().zip(&hashes) {
+                match self.place(offered.into(), hash, EventSender::hold) {
+                    Ok(ticket) => self.touched[ticket.shard] = true,
+                    Err(error) => {
+                        stopped = Some(error);
+                        break 'batch;
+                    }
                 }
+                taken += 1;
             }
-            taken += 1;
         }
         let mut closed = false;
-        for (lane, touched) in self.lanes.iter().zip(&mut self.touched) {
+        for (lane, touched) in self.lanes.iter_mut().zip(&mut self.touched) {
             if std::mem::take(touched) {
+                lane.publish();
                 lane.port().doorbell().ring();
                 closed |= lane.port().gate() == Gate::Closed;
             }
@@ -301,14 +309,34 @@ impl EventRouter {
         self.lanes[shard].port().why_down()
     }
 
+    /// Hashes the entities of a chunk, side by side.
     #[inline]
-    fn place(&mut self, offered: Offered) -> Result<Ticket, OfferError> {
+    fn hash_all<T: Copy + Into<Offered>>(
+        &self,
+        chunk: &[T],
+        hashes: &mut [EntityHash; EVENT_CHUNK],
+    ) {
+        let mut entities = [EntityId(0); EVENT_CHUNK];
+        for (&offered, entity) in chunk.iter().zip(&mut entities) {
+            let Offered { event, .. } = offered.into();
+            *entity = event.entity;
+        }
+        self.key.hash_all(&entities[..chunk.len()], &mut hashes[..chunk.len()]);
+    }
+
+    /// Admits an event and gives it to its lane by `push`.
+    #[inline]
+    fn place(
+        &mut self,
+        offered: Offered,
+        hash: EntityHash,
+        push: impl FnOnce(&mut EventSender, RoutedEvent, Tag) -> Result<u64, RoutedEvent>,
+    ) -> Result<Ticket, OfferError> {
         let Offered { event, offset, id } = offered;
         let weight = match self.admission.admit(&event) {
             Ok(weight) => weight,
             Err(reason) => return Err(OfferError::Rejected { event, reason }),
         };
-        let hash = self.key.hash(event.entity);
         let shard = self.placement.shard(hash);
         let lane = &mut self.lanes[shard];
         match lane.port().gate() {
@@ -326,7 +354,7 @@ impl EventRouter {
             Some(id) => Tag::new(offset).with_id(id),
             None => Tag::new(offset),
         };
-        match lane.push(RoutedEvent { entity, time, weight, hash, signal }, tag) {
+        match push(lane, RoutedEvent { entity, time, weight, hash, signal }, tag) {
             Ok(number) => Ok(Ticket { shard, number }),
             Err(_) => Err(OfferError::Full { event, shard }),
         }

@@ -81,7 +81,9 @@ pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Events taken from the rings in one turn. Bounds how long a read waits behind writes.
 pub const BATCH_EVENTS_MAX: usize = 512;
 /// Slots in the ring between one producer and one shard.
-pub const EVENT_RING_SLOTS: usize = 4096;
+pub const EVENT_RING_SLOTS: usize = 8192;
+/// Events of a batch that are put in a ring at once.
+pub const EVENT_CHUNK: usize = 64;
 /// Bytes in the name of a source.
 pub const SOURCE_NAME_BYTES_MAX: usize = 255;
 /// Sources a store may ever have known: each keeps a number, or more, on every shard for good.
@@ -173,4 +175,5 @@ const _: () = {
     assert!(PAGES_FOR_FULL_MAX * 64 * 60 > PAGE_HASHED_BYTES as u64);
     // Producers can refill a ring while the previous batch is being applied.
     assert!(EVENT_RING_SLOTS >= 2 * BATCH_EVENTS_MAX);
+    assert!(EVENT_CHUNK >= 1 && EVENT_CHUNK <= BATCH_EVENTS_MAX);
 };

@@ -8,7 +8,7 @@
 //! event that is seen has its tag, and a tag that was taken finds room for its event.
 
 use super::Departing;
-use crate::limits::EVENT_RING_SLOTS;
+use crate::limits::{EVENT_CHUNK, EVENT_RING_SLOTS};
 use crate::port::ShardPort;
 use crate::source::SourceName;
 use crate::watermark::Watermark;
@@ -107,6 +107,12 @@ type LaneMarks = [Arc<Watermark>; 3];
 pub struct EventSender {
     ring: rtrb::Producer<RoutedEvent>,
     tags: Option<rtrb::Producer<Tag>>,
+    /// A chunk that is filled on this side, and the tags of a tagged lane's.
+    held: Vec<RoutedEvent>,
+    held_tags: Vec<Tag>,
+    /// How many it may become before the rings are looked at again.
+    held_max: usize,
+    /// Those held back included.
     offered: u64,
     /// The offset of the last tag.
     told: u64,
@@ -160,7 +166,9 @@ pub fn event_lane(port: Arc<ShardPort>, kind: LaneKind) -> (EventSender, EventIn
         notes: VecDeque::new(),
         marks: abandoning,
     };
-    (EventSender { ring, tags, offered: 0, told: 0, marks, port: Departing(port) }, inbox)
+    let (held, held_tags) = (Vec::with_capacity(EVENT_CHUNK), Vec::new());
+    let (held_max, offered, told, port) = (0, 0, 0, Departing(port));
+    (EventSender { ring, tags, held, held_tags, held_max, offered, told, marks, port }, inbox)
 }
 
 impl EventSender {
@@ -187,9 +195,10 @@ impl EventSender {
     ///
     /// # Panics
     ///
-    /// Never: the shard frees an event before its tag.
+    /// If events are held back. Else never: the shard frees an event before its tag.
     #[inline]
     pub fn push(&mut self, event: RoutedEvent, tag: Tag) -> Result<u64, RoutedEvent> {
+        assert!(self.held.is_empty(), "what is held back comes first");
         if let Some(tags) = &mut self.tags {
             if tags.push(tag).is_err() {
                 return Err(event);
@@ -206,6 +215,46 @@ impl EventSender {
                 Err(event)
             }
         }
+    }
+
+    /// Like [`EventSender::push`], but holds the event back until a chunk is full or
+    /// [`EventSender::publish`] is called: the word that says how full a ring is crosses to the
+    /// shard's core once for a chunk, not for each event.
+    ///
+    /// # Errors
+    ///
+    /// Gives the event back when the ring is full. What was held back before is in it then.
+    #[inline]
+    pub fn hold(&mut self, event: RoutedEvent, tag: Tag) -> Result<u64, RoutedEvent> {
+        if self.held.len() == self.held_max {
+            self.publish();
+            self.held_max = self.room().min(EVENT_CHUNK);
+            if self.held_max == 0 {
+                return Err(event);
+            }
+        }
+        self.held.push(event);
+        if self.tags.is_some() {
+            self.held_tags.push(tag);
+            self.told = tag.offset;
+        }
+        self.offered += 1;
+        Ok(self.offered)
+    }
+
+    /// Puts what is held back in the ring.
+    ///
+    /// # Panics
+    ///
+    /// Never: there was room for each, and the shard only makes more.
+    pub fn publish(&mut self) {
+        if let Some(tags) = &mut self.tags {
+            tags.push_entire_slice(&self.held_tags).expect("there was room for each");
+            self.held_tags.clear();
+        }
+        self.ring.push_entire_slice(&self.held).expect("there was room for each");
+        self.held.clear();
+        self.held_max = 0;
     }
 
     /// Tells the shard, behind all events pushed so far, that its source has come to `offset`. It
@@ -361,6 +410,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_back_is_seen_chunk_by_chunk_and_all_of_it_where_the_ring_is_full() {
+        let (mut sender, mut inbox) = event_lane(Arc::new(ShardPort::new(0)), LaneKind::default());
+        let hold = |sender: &mut EventSender| sender.hold(RoutedEvent::NOTHING, Tag::new(0));
+        for number in 1..=EVENT_CHUNK as u64 {
+            assert_eq!(hold(&mut sender), Ok(number));
+            assert_eq!(inbox.waiting(), 0);
+        }
+        assert_eq!(hold(&mut sender), Ok(EVENT_CHUNK as u64 + 1));
+        assert_eq!(inbox.waiting(), EVENT_CHUNK, "the first chunk");
+        sender.publish();
+        assert_eq!(inbox.waiting(), EVENT_CHUNK + 1);
+        while hold(&mut sender).is_ok() {}
+        assert_eq!(inbox.waiting(), EVENT_RING_SLOTS);
+        assert_eq!(sender.offered(), EVENT_RING_SLOTS as u64);
+        assert_eq!(inbox.take(1, |_| Ok::<_, ()>(None)), Ok(1));
+        assert!(hold(&mut sender).is_ok() && hold(&mut sender).is_err());
+    }
+
+    #[test]
     fn every_event_arrives_with_its_own_tag_while_the_ring_runs_full_and_empty() {
         const EVENTS: u64 = 200_000;
         let source = Some(SourceName::new("trace").unwrap());
@@ -370,10 +438,17 @@ mod tests {
             for offset in 1..=EVENTS {
                 let (entity, time) = (EntityId(offset), Timestamp(offset));
                 let event = RoutedEvent { entity, time, ..RoutedEvent::NOTHING };
-                while sender.push(event, Tag::new(offset)).is_err() {
+                // One by one for a while, then in batches of any length.
+                let is_alone = offset % 1000 < 300;
+                let push = if is_alone { EventSender::push } else { EventSender::hold };
+                while push(&mut sender, event, Tag::new(offset)).is_err() {
                     std::thread::yield_now();
                 }
+                if !is_alone && (offset.is_multiple_of(73) || offset % 1000 == 999) {
+                    sender.publish();
+                }
             }
+            sender.publish();
             assert_eq!((sender.offered(), sender.told()), (EVENTS, EVENTS));
         });
         let mut next = 1;
