@@ -1,12 +1,12 @@
 //! What is kept of one pair: its hot state and, in the next cache line, its counters if they are
-//! few.
+//! few, or else what waits for its block.
 //!
 //! ```text
 //! offset  0                        64                      128
 //!         | hot state: one line    | few counters: one line |
 //! ```
 //!
-//! Promises: an event of almost every pair touches these two lines and none else. Why side by side:
+//! Promises: almost every event touches these two lines and none else. Why side by side:
 //! they lie in one page, so the second is found as soon as the first, and is asked for before it is
 //! known what the first says.
 

@@ -87,7 +87,8 @@ impl<T: Count> BucketedCounter for Dense<T> {
         let [minute, hour] = head.positions();
         let more = |count: T| {
             let count: u32 = count.into();
-            T::try_from(count + u32::from(events)).ok()
+            debug_assert!(count > 0, "it is not empty");
+            count.checked_add(events.into()).and_then(|count| T::try_from(count).ok())
         };
         let (Some(in_minute), Some(in_hour)) = (more(self.0[minute]), more(self.0[hour])) else {
             return false;
@@ -99,7 +100,7 @@ impl<T: Count> BucketedCounter for Dense<T> {
     fn lets_wait(&self, head: Heads) -> bool {
         let has_room = |position: usize| {
             let count: u32 = self.0[position].into();
-            count > 0 && count <= u32::MAX - u32::from(u8::MAX)
+            count > 0 && count < u32::MAX - u32::from(u8::MAX)
         };
         head.positions().into_iter().all(has_room)
     }

@@ -14,7 +14,8 @@
 //! Promises: every class answers alike; a pair moves to the smallest class that holds its counts
 //! when its own is too small, and starts over in the smallest once all its buckets have expired. A
 //! bucket of the widest class that is full stays full, and the pair says so. An event in the minute
-//! of the one before it touches no block: of a pair that has one it waits beside the hot state.
+//! of its pair's last update mostly touches no block: of a pair that has one it waits beside the
+//! hot state.
 //!
 //! Positions 0..60 stand for minutes, 60..228 for hours. Which minute a position stands for follows
 //! from the pair's last update, kept in its hot state: the ring always ends there. Not here: what a
@@ -72,7 +73,8 @@ trait BucketedCounter: Copy {
     fn add_newest(&mut self, head: Heads, events: u8) -> bool;
 
     /// Whether events may wait that are of the last bucket of both rings, which end with `head`:
-    /// neither is empty, and each has room for as many as may wait, in this class or a wider one.
+    /// neither is empty, and each has room for as many as may wait, and for one more, in this class
+    /// or a wider one.
     fn lets_wait(&self, head: Heads) -> bool;
 
     /// Counts one event in `bucket` of a `ring` that ends with `head` and holds it.
@@ -271,25 +273,23 @@ impl BucketStore {
     /// The same, for pairs with many counters, or with none that has not expired.
     #[inline(never)]
     fn record_any(&mut self, mut counters: CountersMut<'_>, old: Heads, event: Heads) -> bool {
-        let (heads, is_late) = (old.max(event), event < old);
-        if !is_late {
-            self.settle(&mut counters, old);
-        }
+        let (heads, is_of_earlier_minute) = (old.max(event), event < old);
         if event.hour() >= old.hour() + Ring::Hours.len() {
             self.release(&mut counters);
+        } else if !is_of_earlier_minute {
+            self.settle(&mut counters, old);
         }
         let added = on_block!(self, counters.at, get_mut, |block| count(block, old, heads, event),
             few: count(counters.few, old, heads, event));
-        let mut is_counted = added == [Added::Counted; 2];
-        if is_late && is_counted {
-            return true;
+        if added != [Added::Counted; 2] {
+            return self.finish(&mut counters, heads, event, added);
         }
-        if !is_counted {
+        // What waits may go on, but where the room that was seen for it may be gone.
+        if !is_of_earlier_minute || counters.at.class() == Some(Class::Dense32) {
             self.settle(&mut counters, heads);
-            is_counted = self.finish(&mut counters, heads, event, added);
+            self.let_wait(&mut counters, heads);
         }
-        self.let_wait(&mut counters, heads);
-        is_counted
+        true
     }
 
     /// Asks for the cache lines, of a larger block, that counting in the buckets of an event
@@ -372,7 +372,8 @@ impl BucketStore {
             + self.dense32.memory_bytes()
     }
 
-    /// Does what [`count`] could not; says `false` if a bucket is full for good.
+    /// Does what [`count`] could not, once nothing waits; says `false` if a bucket is full for
+    /// good.
     #[cold]
     fn finish(
         &mut self,
@@ -381,6 +382,7 @@ impl BucketStore {
         event: Heads,
         [minute, hour]: [Added; 2],
     ) -> bool {
+        self.settle(counters, heads);
         let mut all = minute != Added::Saturated && hour != Added::Saturated;
         for (added, ring) in [(minute, Ring::Minutes), (hour, Ring::Hours)] {
             if added == Added::NeedsRoom {
@@ -388,6 +390,7 @@ impl BucketStore {
                 all &= self.add_with_more_room(counters, heads, place);
             }
         }
+        self.let_wait(counters, heads);
         all
     }
 
@@ -417,6 +420,7 @@ impl BucketStore {
     /// Moves a pair with more buckets than its block has room for to the next class, as most pairs
     /// that move do; says `false` if it takes another one.
     fn widen(&mut self, counters: &mut CountersMut<'_>) -> bool {
+        debug_assert_eq!(counters.as_ref().waiting(), 0, "it was settled");
         let wider = match counters.at.class() {
             None => {
                 let block = counters.few.widened();

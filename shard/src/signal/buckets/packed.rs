@@ -7,7 +7,8 @@
 //!
 //! Promises: counting in the newest bucket looks at no other; time moves on by a shift of the
 //! bitmap alone, since the counts of expired buckets border on those not in use. Invariants: as
-//! many bits are set as counts are in use; no count in use is zero.
+//! many bits are set as counts are in use; no count in use is zero, but in [`Packed::OPEN`], which
+//! holds what waits for another block and is asked for nothing else.
 
 #![expect(clippy::inline_always, reason = "kernels are compiled once for each kind of processor")]
 
@@ -253,6 +254,7 @@ impl<const ROOM: usize> BucketedCounter for Packed<ROOM> {
     }
 
     fn add_newest(&mut self, _head: Heads, events: u8) -> bool {
+        debug_assert!(self.holds_newest(), "neither is empty");
         let [minute, hour] = [self.counts[0], self.counts[ROOM - 1]];
         let (Some(minute), Some(hour)) = (minute.checked_add(events), hour.checked_add(events))
         else {

@@ -274,21 +274,47 @@ fn what_waits_is_kept_when_a_late_event_needs_a_larger_block() {
     assert_eq!(classes, [packed, wider, dense]);
 }
 
+/// The last minute of an hour whose counter, and that of the hour, are at `count`, and the minute
+/// before.
+fn almost_full(count: u32) -> (BucketStore, Kept, [Heads; 2]) {
+    let [last, before] = [59, 58].map(|minute| Heads::of(Timestamp(minute * MINUTE_NS)));
+    let mut counts = [0; BUCKETS];
+    last.positions().into_iter().for_each(|at| counts[at] = count);
+    let (mut store, mut kept) = (BucketStore::default(), Kept::NEW);
+    store.put_back(kept.get_mut(), Timestamp(59 * MINUTE_NS), &listed(&counts));
+    (store, kept, [last, before])
+}
+
 #[test]
 fn nothing_waits_where_the_widest_counter_may_not_hold_it() {
-    let most = u32::MAX - u32::from(u8::MAX);
+    let most = u32::MAX - u32::from(u8::MAX) - 1;
     for (count, may) in [(most - 1, true), (most, false)] {
-        let mut counts = [0; BUCKETS];
-        (counts[0], counts[60]) = (count, count);
-        let (mut store, mut kept) = (BucketStore::default(), Kept::NEW);
-        store.put_back(kept.get_mut(), Timestamp(0), &listed(&counts));
-        for _ in 0..2 {
-            assert!(store.record(kept.get_mut(), Heads::NONE, Heads::NONE));
-        }
+        let (mut store, mut kept, [last, _]) = almost_full(count);
+        (0..2).for_each(|_| assert!(store.record(kept.get_mut(), last, last)));
         assert_eq!(kept.get().waiting() > 0, may);
-        let counted = (0..1_000).filter(|_| store.record(kept.get_mut(), Heads::NONE, Heads::NONE));
-        assert_eq!(counted.count(), (u32::MAX - count) as usize - 2);
-        assert_eq!(store.written_out(kept.get(), Heads::NONE)[0], u32::MAX);
+        let counted = (0..1_000).filter(|_| store.record(kept.get_mut(), last, last)).count();
+        assert_eq!(counted, (u32::MAX - count) as usize - 2);
+        assert_eq!(store.written_out(kept.get(), last)[59], u32::MAX);
+    }
+}
+
+/// Late events of the same hour take of the room that was seen for what waits.
+#[test]
+fn what_waits_still_fits_when_late_events_fill_the_hour() {
+    let count = u32::MAX - 600;
+    for waiting in [1, 200, 255] {
+        let (mut store, mut kept, [last, before]) = almost_full(count);
+        let hour = last.positions()[1];
+        let mut counted = 0;
+        for round in 0..1_000 {
+            let event = if round % 300 < waiting { last } else { before };
+            counted += u32::from(store.record(kept.get_mut(), last, event));
+            assert_eq!(store.written_out(kept.get(), last)[hour], count + counted.min(600));
+        }
+        assert_eq!(counted, 600, "and no more");
+        let mut saved = Vec::new();
+        store.list(kept.get(), Timestamp(59 * MINUTE_NS), &mut saved);
+        assert!(saved.contains(&(u8::try_from(hour).unwrap(), u32::MAX)));
     }
 }
 

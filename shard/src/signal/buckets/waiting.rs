@@ -1,8 +1,9 @@
 //! Events that wait for the block of their pair, in the line of few counters beside its hot state.
 //!
-//! Promises: of a pair with many buckets, too, an event in the minute of the one before it touches
-//! the two lines of the pair and no block. What waits is in every answer as if it were in the
-//! block, and is there before an event of a later minute.
+//! Promises: of a pair with many buckets, too, an event in the minute of the last update touches
+//! the two lines of the pair and no block, but for one in 256 and the first after the pair was put
+//! back. What waits is in every answer as if it were in the block, and is there before an event of
+//! a later minute.
 //! Invariants: what waits is of the last minute and of its hour; the block has events in both
 //! already, and in the widest class room for as many as may wait. Nothing waits beside few
 //! counters, which are those of the pair.
@@ -47,7 +48,7 @@ impl BucketStore {
             return;
         }
         let has_room = on_block!(self, counters.at, get_mut,
-            |block| block.add_newest(heads, events), few: true);
+            |block| block.add_newest(heads, events), few: return);
         if !has_room {
             let counts = self.written_out(counters.as_ref(), heads);
             self.put_dense(counters, &counts);
