@@ -29,11 +29,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-/// Records or events that are taken in together: one part on its way to a shard.
+/// Records that are taken in together: one part on its way to a shard.
 pub(super) const PART_ITEMS: usize = 1024;
-/// Events that are applied together, 0.8 MB of them: handing a part over wakes a thread, in the
-/// time of hundreds of events.
-const PART_EVENTS: usize = 16 * PART_ITEMS;
+/// Events of one part, 0.4 MB of them: handing it over wakes a thread, in the time of hundreds of
+/// events.
+const PART_EVENTS: usize = 8 * PART_ITEMS;
 /// Parts on their way to one shard.
 const PARTS_AHEAD: usize = 8;
 
@@ -139,7 +139,7 @@ impl Outlets {
         let way = |_| {
             let (parts, inbox) = sync_channel(PARTS_AHEAD);
             let (pairs, ids) = (RoutedPairs::default(), Vec::new());
-            let events = ReplayedEvents::with_capacity(PART_EVENTS);
+            let events = ReplayedEvents::default();
             let covered = Arc::clone(&covered);
             (Outlet { parts, pairs, ids, events }, ShardParts { parts: inbox, covered })
         };
@@ -212,8 +212,7 @@ impl Outlet {
             let _gone = parts.send(Part::Ids(std::mem::take(ids)));
         }
         if !events.is_empty() {
-            let next = ReplayedEvents::with_capacity(PART_EVENTS);
-            let _gone = parts.send(Part::Events(std::mem::replace(events, next)));
+            let _gone = parts.send(Part::Events(std::mem::take(events)));
         }
     }
 }
@@ -246,6 +245,9 @@ impl Intake for Outlets {
     #[inline]
     fn event(&mut self, event: ReplayedEvent) {
         let way = self.way(event.event.hash);
+        if way.events.is_empty() {
+            way.events = ReplayedEvents::with_capacity(PART_EVENTS);
+        }
         way.events.push(event);
         if way.events.len() >= PART_EVENTS {
             way.flush();

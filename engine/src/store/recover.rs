@@ -32,8 +32,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
-/// Bytes of records that go to the merge together, and a batch more: handing them over takes a
-/// lock, and often wakes a thread.
+/// Bytes that go to the merge together, and a batch more: handing them over takes a lock, and often
+/// wakes a thread.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks read ahead of the merge, for each log.
 const CHUNKS_AHEAD: usize = 4;
@@ -95,9 +95,9 @@ pub(crate) fn read_logs(
             let LogReader { log, listed, saw_events, chunks, thread, .. } = reader;
             drop(chunks);
             let replayed = match thread.join() {
-                Ok(Ok(replayed)) => replayed,
                 // The merge gave up first: its reason counts.
-                Ok(Err(RecoverError::Refused { .. })) if merged.is_err() => continue,
+                Ok(Ok(_) | Err(RecoverError::Refused { .. })) if merged.is_err() => continue,
+                Ok(Ok(replayed)) => replayed,
                 Ok(Err(source)) => {
                     return Err(StoreError::Log { path: of.files.log(log), source });
                 }
@@ -152,7 +152,6 @@ pub(crate) fn present_logs(files: &StoreFiles) -> Result<Vec<u32>, StoreError> {
 }
 
 /// A batch of a chunk.
-#[derive(Clone, Copy)]
 struct BatchAt {
     first: Lsn,
     count: u32,
@@ -171,8 +170,16 @@ struct Chunk {
 
 impl Chunk {
     fn push(&mut self, Batch { first, count, records }: Batch<'_>) {
+        if self.batches.is_empty() {
+            self.records.reserve(CHUNK_BYTES + records.len());
+        }
         self.records.extend_from_slice(records);
         self.batches.push_back(BatchAt { first, count, end: self.records.len() });
+    }
+
+    /// Bytes it takes, batches without records included.
+    fn bytes(&self) -> usize {
+        self.records.len() + self.batches.len() * size_of::<BatchAt>()
     }
 
     /// The first batch that was not taken out.
@@ -244,14 +251,14 @@ fn read_log(
     let mut chunk = Chunk::default();
     let sink = |batch: Batch<'_>| {
         chunk.push(batch);
-        if chunk.records.len() < CHUNK_BYTES {
+        if chunk.bytes() < CHUNK_BYTES {
             return Ok(());
         }
         let full = std::mem::take(&mut chunk);
         give.send(full).map_err(|_| SinkError::from("the opening was given up"))
     };
     let replayed = ready(replay(&storage, identity, options, sink));
-    // What comes before a fault counts too. If nobody takes it, the merge gave up and says why.
+    // If nobody takes the last one, the merge gave up and says why.
     let _given_up = give.send(chunk);
     replayed
 }
@@ -267,10 +274,10 @@ struct Merge<'a, 'scope, S> {
 impl<S: EventSink> Merge<'_, '_, S> {
     fn run(&mut self) -> Result<(), StoreError> {
         let mut heads: Vec<Chunk> = self.logs.iter().map(LogReader::next_chunk).collect();
-        let first = |heads: &[Chunk]| {
+        let next = |heads: &[Chunk]| {
             heads.iter().enumerate().filter_map(|(at, head)| Some((head.first()?, at))).min()
         };
-        while let Some((first, at)) = first(&heads) {
+        while let Some((first, at)) = next(&heads) {
             let batch = heads[at].pop().expect("it was just seen");
             self.take(at, batch).map_err(|source| StoreError::Log {
                 path: self.of.files.log(self.logs[at].log),
