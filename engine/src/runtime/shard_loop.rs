@@ -65,7 +65,6 @@ async fn live<W: WalWriter>(
             Turn::Idle if idle == Idle::Spin && !log.is_overdue() => {
                 idle_turns = 0;
                 log.look_around(shard.wal_mut());
-                pace.breathe(false).await;
             }
             Turn::Idle | Turn::Blocked => {
                 idle_turns = 0;
