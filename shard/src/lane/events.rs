@@ -248,6 +248,9 @@ impl EventSender {
     ///
     /// Never: there was room for each, and the shard only makes more.
     pub fn publish(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
         if let Some(tags) = &mut self.tags {
             tags.push_entire_slice(&self.held_tags).expect("there was room for each");
             self.held_tags.clear();
