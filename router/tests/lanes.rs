@@ -106,6 +106,30 @@ fn a_full_ring_stops_a_batch_and_gives_the_event_back() {
     assert_eq!(events.offer_batch(&many[taken..]), (10, None));
 }
 
+/// What lanes held back for other shards is in their rings, in order, and their shards are rung.
+#[test]
+fn a_ring_that_is_full_keeps_nothing_from_other_shards() {
+    let mut hand = Hand::with_shards(2);
+    let mut events = hand.events();
+    let of_shard = |shard| {
+        let is_of = |id: &u64| hand.placement.shard(hand.key.hash(EntityId(*id))) == shard;
+        (0..1_000).find(is_of).map(event).expect("each shard has entities")
+    };
+    let (here, there) = (of_shard(0), of_shard(1));
+    let full = vec![here; EVENT_RING_SLOTS];
+    assert_eq!(events.offer_batch(&full), (EVENT_RING_SLOTS, None));
+    // One chunk and part of another for the second shard come before the one that finds no room.
+    let batch = [vec![there; 100], vec![here, there]].concat();
+    let stopped = OfferError::Full { event: here, shard: 0 };
+    assert_eq!(events.offer_batch(&batch), (100, Some(stopped)));
+    hand.settle();
+    assert_eq!(events.offer_batch(&batch[100..]), (2, None));
+    hand.settle();
+    let applied = |ticket| events.reached(ticket, Level::Applied).1.reached();
+    let applied: Vec<u64> = events.last_tickets().map(applied).collect();
+    assert_eq!(applied, [EVENT_RING_SLOTS as u64 + 1, 101]);
+}
+
 #[test]
 fn tickets_of_one_shard_come_true_in_their_order() {
     let mut hand = Hand::with_shards(3);

@@ -110,8 +110,9 @@ pub struct EventSender {
     /// A chunk that is filled on this side, and the tags of a tagged lane's.
     held: Vec<RoutedEvent>,
     held_tags: Vec<Tag>,
-    /// How many it may become before the rings are looked at again.
-    held_max: usize,
+    /// Slots that are free at least, besides those for what is held back: the shard only makes
+    /// more, so the rings are looked at again once these are taken.
+    room_seen: usize,
     /// Those held back included.
     offered: u64,
     /// The offset of the last tag.
@@ -166,9 +167,10 @@ pub fn event_lane(port: Arc<ShardPort>, kind: LaneKind) -> (EventSender, EventIn
         notes: VecDeque::new(),
         marks: abandoning,
     };
-    let (held, held_tags) = (Vec::with_capacity(EVENT_CHUNK), Vec::new());
-    let (held_max, offered, told, port) = (0, 0, 0, Departing(port));
-    (EventSender { ring, tags, held, held_tags, held_max, offered, told, marks, port }, inbox)
+    let held = Vec::with_capacity(EVENT_CHUNK);
+    let held_tags = Vec::with_capacity(if tags.is_some() { EVENT_CHUNK } else { 0 });
+    let (room_seen, offered, told, port) = (0, 0, 0, Departing(port));
+    (EventSender { ring, tags, held, held_tags, room_seen, offered, told, marks, port }, inbox)
 }
 
 impl EventSender {
@@ -179,14 +181,15 @@ impl EventSender {
         &self.port.0
     }
 
-    /// Events that can be pushed now, at least.
+    /// Events that the rings have room for now, at least, what is held back among them.
     #[must_use]
     #[inline]
     pub fn room(&self) -> usize {
         self.tags.as_ref().map_or_else(|| self.ring.slots(), rtrb::Producer::slots)
     }
 
-    /// Puts one event in the ring and gives its number in this lane, counted from 1. The shard is
+    /// Puts one event in the ring, behind what is held back, and gives its number in this lane,
+    /// counted from 1. The shard is
     /// not woken: ring its doorbell when the batch is in. A plain lane leaves the tag out.
     ///
     /// # Errors
@@ -195,10 +198,10 @@ impl EventSender {
     ///
     /// # Panics
     ///
-    /// If events are held back. Else never: the shard frees an event before its tag.
+    /// Never: the shard frees an event before its tag.
     #[inline]
     pub fn push(&mut self, event: RoutedEvent, tag: Tag) -> Result<u64, RoutedEvent> {
-        assert!(self.held.is_empty(), "what is held back comes first");
+        self.publish();
         if let Some(tags) = &mut self.tags {
             if tags.push(tag).is_err() {
                 return Err(event);
@@ -207,6 +210,7 @@ impl EventSender {
         }
         match self.ring.push(event) {
             Ok(()) => {
+                self.room_seen = self.room_seen.saturating_sub(1);
                 self.offered += 1;
                 Ok(self.offered)
             }
@@ -226,13 +230,16 @@ impl EventSender {
     /// Gives the event back when the ring is full. What was held back before is in it then.
     #[inline]
     pub fn hold(&mut self, event: RoutedEvent, tag: Tag) -> Result<u64, RoutedEvent> {
-        if self.held.len() == self.held_max {
+        if self.held.len() == EVENT_CHUNK || self.room_seen == 0 {
             self.publish();
-            self.held_max = self.room().min(EVENT_CHUNK);
-            if self.held_max == 0 {
+        }
+        if self.room_seen == 0 {
+            self.room_seen = self.room();
+            if self.room_seen == 0 {
                 return Err(event);
             }
         }
+        self.room_seen -= 1;
         self.held.push(event);
         if self.tags.is_some() {
             self.held_tags.push(tag);
@@ -257,7 +264,6 @@ impl EventSender {
         }
         self.ring.push_entire_slice(&self.held).expect("there was room for each");
         self.held.clear();
-        self.held_max = 0;
     }
 
     /// Tells the shard, behind all events pushed so far, that its source has come to `offset`. It
@@ -277,7 +283,7 @@ impl EventSender {
         self.told
     }
 
-    /// Events ever put in the ring.
+    /// Events ever put in the ring or held back.
     #[must_use]
     pub fn offered(&self) -> u64 {
         self.offered
