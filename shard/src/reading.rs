@@ -117,18 +117,26 @@ impl SignalReading {
             head => head.to_le_bytes(),
         };
         let last_update = Timestamp(next());
-        let all_time = next();
-        let mut nth = |n: usize, count: u8| if n < usize::from(count) { next() } else { 0 };
-        Some(Self {
+        let mut reading = Self {
             as_of: now.max(last_update),
             last_update,
-            all_time,
+            all_time: next(),
             saturated: saturated != 0,
-            scores: std::array::from_fn(|k| f64::from_bits(nth(k, scores))),
-            counts: std::array::from_fn(|w| nth(w, counts)),
-            velocities: std::array::from_fn(|w| f64::from_bits(nth(w, velocities))),
+            scores: [0.0; HALF_LIVES_MAX],
+            counts: [0; WINDOWS_MAX],
+            velocities: [0.0; WINDOWS_MAX],
             shape: Shape { scores, counts, velocities },
-        })
+        };
+        for score in reading.scores.iter_mut().take(scores.into()) {
+            *score = f64::from_bits(next());
+        }
+        for count in reading.counts.iter_mut().take(counts.into()) {
+            *count = next();
+        }
+        for velocity in reading.velocities.iter_mut().take(velocities.into()) {
+            *velocity = f64::from_bits(next());
+        }
+        Some(reading)
     }
 }
 

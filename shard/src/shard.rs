@@ -16,7 +16,7 @@ mod intake;
 
 use crate::SignalLedger;
 use crate::dedup::RecentIds;
-use crate::lane::RequestInbox;
+use crate::lane::{Answering, RequestInbox};
 use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX};
 use crate::local::LocalShard;
 use crate::port::{Mail, ShardDown, ShardPort};
@@ -341,8 +341,10 @@ impl<W: WalWriter> Shard<W> {
         let ledger = &self.intake.ledger;
         let mut answered = 0;
         for lane in &mut self.requests {
-            let read =
-                |asked: Question| ledger.read(asked.hash, asked.entity, asked.signal, asked.now);
+            let read = |asked: Question, answering: Answering<'_>| {
+                let pair = (asked.hash, asked.entity);
+                ledger.read_with(pair, asked.signal, asked.now, |reading| answering.give(reading));
+            };
             // A reader asks one thing at a time.
             answered +=
                 usize::from(lane.answer_pair(read) || lane.answer(|asked| answer(ledger, asked)));

@@ -42,8 +42,12 @@ impl<const WORDS: usize> Numbered<WORDS> {
     /// Writes as many words as there are; the lines behind them stay where they are.
     #[inline]
     fn write(&self, number: u64, words: impl Iterator<Item = u64>) {
-        let places = self.words.iter();
-        words.zip(places).for_each(|(word, place)| place.store(word, Ordering::Relaxed));
+        let mut places = self.words.iter();
+        // Each part of a chain in a loop of its own, which a pair of iterators is not.
+        words.for_each(|word| {
+            let place = places.next().expect("no answer has more words than there are places");
+            place.store(word, Ordering::Relaxed);
+        });
         self.number.store(number, Ordering::Release);
     }
 

@@ -146,17 +146,12 @@ impl RequestInbox {
         self.requests.is_abandoned() && self.requests.is_empty()
     }
 
-    /// Answers a waiting question about a pair, if any.
+    /// Answers a waiting question about a pair, if any: `read` gives the answer.
     #[inline]
-    pub(crate) fn answer_pair(
-        &mut self,
-        read: impl FnOnce(Question) -> Option<SignalReading>,
-    ) -> bool {
+    pub(crate) fn answer_pair(&mut self, read: impl FnOnce(Question, Answering<'_>)) -> bool {
         let Some(words) = self.pairs.question() else { return false };
-        match read(Question::from_words(words)) {
-            Some(reading) => self.pairs.answer(reading.words()),
-            None => self.pairs.answer(std::iter::once(0)),
-        }
+        read(Question::from_words(words), Answering(&mut self.pairs));
+        debug_assert!(!self.pairs.has_question(), "an answer was given");
         self.bell.0.ring();
         true
     }
@@ -182,6 +177,21 @@ impl Question {
         let signal = u8::try_from(signal).expect("a signal type has 8 bits");
         let (entity, now) = (EntityId(entity), Timestamp(now));
         Self { entity, hash: EntityHash(hash), signal: SignalId(signal), now }
+    }
+}
+
+/// A question about a pair that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Answering<'l>(&'l mut Answerer<READING_WORDS_MAX>);
+
+impl Answering<'_> {
+    /// Answers it: with no reading for a pair that never had an event.
+    #[inline]
+    pub(crate) fn give(self, reading: Option<&SignalReading>) {
+        match reading {
+            Some(reading) => self.0.answer(reading.words()),
+            None => self.0.answer(std::iter::once(0)),
+        }
     }
 }
 

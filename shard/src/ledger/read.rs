@@ -33,6 +33,7 @@ type Ways = [(Home, usize); GROUP];
 impl SignalLedger {
     /// Everything known of a pair as of `now`; `None` if it never had an event.
     #[must_use]
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is of one lifetime")]
     pub fn read(
         &self,
         hash: EntityHash,
@@ -40,7 +41,18 @@ impl SignalLedger {
         signal: SignalId,
         now: Timestamp,
     ) -> Option<SignalReading> {
-        wide::run(ReadPair { ledger: self, asked: (hash, entity), signal, now })
+        self.read_with((hash, entity), signal, now, |reading| reading.copied())
+    }
+
+    /// The same, given to `take` where it is made: a reading is long to copy.
+    pub(crate) fn read_with<T>(
+        &self,
+        asked: Asked,
+        signal: SignalId,
+        now: Timestamp,
+        take: impl FnOnce(Option<&SignalReading>) -> T,
+    ) -> T {
+        wide::run(ReadPair { ledger: self, asked, signal, now, take })
     }
 
     /// Every pair with its reading as of `now`, in no particular order.
@@ -135,20 +147,24 @@ impl<'a> View<'a> {
     }
 }
 
-struct ReadPair<'a> {
+struct ReadPair<'a, F> {
     ledger: &'a SignalLedger,
     asked: Asked,
     signal: SignalId,
     now: Timestamp,
+    take: F,
 }
 
-impl Kernel for ReadPair<'_> {
-    type Answer = Option<SignalReading>;
+impl<T, F: FnOnce(Option<&SignalReading>) -> T> Kernel for ReadPair<'_, F> {
+    type Answer = T;
 
     #[inline(always)]
-    fn run(self) -> Self::Answer {
-        let Self { ledger, asked: (hash, entity), signal, now } = self;
-        ledger.states.find(hash, entity, signal).map(|kept| ledger.reading(kept, now))
+    fn run(self) -> T {
+        let Self { ledger, asked: (hash, entity), signal, now, take } = self;
+        match ledger.states.find(hash, entity, signal) {
+            Some(kept) => take(Some(&ledger.reading(kept, now))),
+            None => take(None),
+        }
     }
 }
 
