@@ -33,6 +33,15 @@ pub enum CommitIo {
         /// The active segment.
         segment: u64,
     },
+    /// Write zeroes to a part of the active segment that was never written to.
+    Zero {
+        /// The active segment.
+        segment: u64,
+        /// Where the part begins.
+        offset: u64,
+        /// How long it is: `limits::ZERO_CHUNK_BYTES_MIN` at most.
+        bytes: usize,
+    },
     /// Turn a file made ahead into the next active segment: header, sync, rename, directory
     /// sync.
     Activate {
@@ -61,6 +70,7 @@ impl CommitIo {
                 CommitDone::Write { buffer, result: Ok(range.len()) }
             }
             Self::Sync { .. } => CommitDone::Sync(Ok(())),
+            Self::Zero { .. } => CommitDone::Zero(Ok(())),
             Self::Activate { .. } => CommitDone::Activate(Ok(())),
             Self::Trim { .. } => CommitDone::Trim(Ok(())),
         }
@@ -79,6 +89,8 @@ pub enum CommitDone {
     },
     /// Whether the sync succeeded.
     Sync(Result<(), IoFault>),
+    /// Whether all the zeroes were written.
+    Zero(Result<(), IoFault>),
     /// Whether the next segment is active.
     Activate(Result<(), IoFault>),
     /// Whether the segment was cut.

@@ -14,7 +14,7 @@ use std::io;
 use crate::aligned::AlignedBuf;
 use crate::fault::{IoFault, Step};
 use crate::io::{CommitDone, CommitIo, UpkeepDone, UpkeepIo};
-use crate::limits::{BLOCK_BYTES, ZERO_CHUNK_BYTES, index};
+use crate::limits::{BLOCK_BYTES, ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN, index};
 use crate::storage::{FileName, Storage};
 
 /// What drivers ask of a lane.
@@ -36,6 +36,7 @@ pub(crate) trait Lane {
 pub struct CommitLane<S: Storage> {
     storage: S,
     active: Option<(u64, S::File)>,
+    zeroes: AlignedBuf,
     /// What the lane has done ahead, or may.
     ahead: Ahead,
 }
@@ -53,8 +54,9 @@ enum Ahead {
 
 impl<S: Storage> CommitLane<S> {
     /// A lane without an active segment; recovery gives it one.
-    pub(crate) const fn new(storage: S) -> Self {
-        Self { storage, active: None, ahead: Ahead::Nothing }
+    pub(crate) fn new(storage: S) -> Self {
+        let zeroes = AlignedBuf::zeroed(ZERO_CHUNK_BYTES_MIN);
+        Self { storage, active: None, zeroes, ahead: Ahead::Nothing }
     }
 
     /// Performs `request`.
@@ -89,6 +91,11 @@ impl<S: Storage> CommitLane<S> {
                 }
                 _ => self.sync(segment).await,
             }),
+            CommitIo::Zero { segment, offset, bytes } => {
+                let zeroes = &self.zeroes[..bytes];
+                let written = write_all(&self.storage, self.active(segment), offset, zeroes).await;
+                CommitDone::Zero(written.map_err(|cause| frame_fault(segment, &cause)))
+            }
             CommitIo::Activate { from, segment, header } => {
                 CommitDone::Activate(self.activate(from, segment, &header).await)
             }

@@ -102,6 +102,8 @@ struct Active {
     bytes: u64,
     /// Where the next frame goes.
     offset: u64,
+    /// Written to before it was active or since, by zeroes, up to here.
+    zeroed: u64,
     /// What the next frame links to.
     chain: ChainHash,
 }
@@ -160,7 +162,7 @@ pub(crate) struct LogStart {
 }
 
 impl Log {
-    /// A log whose active segment is empty and durable.
+    /// A log whose active segment is empty, durable, and was written to before, all of it.
     pub(crate) fn start(start: LogStart) -> Self {
         let last = start.lsn_first.previous();
         let active = start.segments.back().expect("a log has an active segment");
@@ -172,6 +174,7 @@ impl Log {
                 key: start.key,
                 bytes: active.bytes,
                 offset: SEGMENT_HEADER_BYTES as u64,
+                zeroed: u64::MAX,
                 chain: start.chain,
             },
             identity: start.identity,

@@ -2,7 +2,8 @@
 //!
 //! Promises: acknowledgements in log order, because one frame is out at a time and each is
 //! synced before the next is written; a rotation happens only when everything is durable.
-//! Invariants: every frame leaves one block behind it for the segment's seal.
+//! Invariants: every frame leaves one block behind it for the segment's seal. Zeroes go only where
+//! no frame is.
 //! Fails by: poison on any fault, save for running out of space before the next segment has its
 //! name: then nothing is lost, and it is tried again.
 //! Not here: preparing and retiring files (`upkeep`), performing (`lane`).
@@ -19,7 +20,7 @@ use crate::io::{CommitDone, CommitIo};
 use crate::key::{ChainHash, FrameKey, SegmentId};
 use crate::limits::{
     BLOCK_BYTES, FRAME_HEADER_BYTES, NOTE_RESERVE_BYTES, SEGMENT_HEADER_BYTES, SHORT_WRITES_MAX,
-    index,
+    ZERO_CHUNK_BYTES_MIN, index,
 };
 use crate::lsn::Lsn;
 use crate::note::{CheckpointNote, NOTE_BYTES};
@@ -36,6 +37,10 @@ pub(super) enum Commit {
     /// A write came back short; its rest goes next.
     Short(Flight, AlignedBuf),
     Syncing,
+    /// Zeroes are out, which end here.
+    Zeroing {
+        to: u64,
+    },
     Activating(Next),
     Trimming,
 }
@@ -89,6 +94,10 @@ impl Log {
                 self.write_done(flight, buffer, result);
             }
             (Commit::Syncing, CommitDone::Sync(result)) => self.sync_done(result),
+            // As it is, the segment can be used too; if the device is ill, the next frame will tell.
+            (Commit::Zeroing { to }, CommitDone::Zero(result)) => {
+                self.active.zeroed = if result.is_ok() { to } else { u64::MAX };
+            }
             (Commit::Activating(next), CommitDone::Activate(result)) => {
                 self.activate_done(next, result);
             }
@@ -115,6 +124,9 @@ impl Log {
         if !self.has_room(kind) {
             return self.rotate();
         }
+        if let Some(zeroes) = self.zeroes_before(kind) {
+            return Some(zeroes);
+        }
         let (flight, buffer) = match kind {
             FrameKind::Records => self.take_group(),
             _ => self.build_control(kind),
@@ -138,15 +150,34 @@ impl Log {
         }
     }
 
+    /// Zeroes that go before a short frame, from where it would be the first to write: such a write
+    /// changes the file's extents, and the sync behind it pays for that. Many blocks at once take
+    /// little longer than one.
+    fn zeroes_before(&mut self, kind: FrameKind) -> Option<CommitIo> {
+        let Active { seq: segment, bytes, offset, zeroed, .. } = self.active;
+        let frame_bytes = self.frame_bytes(kind);
+        if offset + frame_bytes as u64 <= zeroed || frame_bytes > ZERO_CHUNK_BYTES_MIN / 4 {
+            return None;
+        }
+        let from = offset.max(zeroed);
+        let to = bytes.min(from + ZERO_CHUNK_BYTES_MIN as u64);
+        self.commit = Commit::Zeroing { to };
+        Some(CommitIo::Zero { segment, offset: from, bytes: index(to - from) })
+    }
+
+    fn frame_bytes(&self, kind: FrameKind) -> usize {
+        if kind == FrameKind::Records { self.open.frame_bytes() } else { BLOCK_BYTES }
+    }
+
     /// Whether the frame fits the active segment and leaves a block for the seal, and one for the
     /// note of a checkpoint unless it is what ends a log or lets it shrink.
     fn has_room(&self, kind: FrameKind) -> bool {
-        let frame_bytes = match kind {
-            FrameKind::Records => self.open.frame_bytes() + NOTE_RESERVE_BYTES,
-            FrameKind::Watermark => BLOCK_BYTES + NOTE_RESERVE_BYTES,
-            _ => BLOCK_BYTES,
+        let note_bytes = match kind {
+            FrameKind::Records | FrameKind::Watermark => NOTE_RESERVE_BYTES,
+            _ => 0,
         };
-        self.active.offset + (frame_bytes + BLOCK_BYTES) as u64 <= self.active.bytes
+        let needed = self.frame_bytes(kind) + note_bytes + BLOCK_BYTES;
+        self.active.offset + needed as u64 <= self.active.bytes
     }
 
     /// Bytes of the largest frame of records that the active segment has room for, behind the one
@@ -311,6 +342,7 @@ impl Log {
             key: header.key(),
             bytes: header.bytes,
             offset: SEGMENT_HEADER_BYTES as u64,
+            zeroed: spare.zeroed,
             chain,
         };
         self.commit = Commit::Activating(Next { spare, active });

@@ -30,9 +30,13 @@ fn key() -> FrameKey {
 
 /// A new log with one spare.
 fn log() -> Log {
+    log_of(SIZES)
+}
+
+fn log_of(options: LogOptions) -> Log {
     Log::start(LogStart {
         identity: IDENTITY,
-        options: SIZES,
+        options,
         epochs: EpochSource::new([3; 32]),
         key: key(),
         chain: ChainHash([4; 16]),
@@ -40,7 +44,7 @@ fn log() -> Log {
         segments: VecDeque::from([SegmentSpan {
             seq: 1,
             prev_last: Lsn::NONE,
-            bytes: SIZES.segment_bytes,
+            bytes: options.segment_bytes,
         }]),
         spares: VecDeque::from([1]),
         number: 2,

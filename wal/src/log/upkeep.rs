@@ -44,7 +44,7 @@ pub(super) struct Spare {
     pub(super) name: FileName,
     /// Written to before, up to here. It can be used at any time, and is faster when all of it
     /// was: that matters only while nobody waits for it.
-    zeroed: u64,
+    pub(super) zeroed: u64,
 }
 
 impl Spare {

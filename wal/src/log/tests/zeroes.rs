@@ -1,7 +1,8 @@
-//! What the log asks for of its next file: that it is zeroed, when, and how much at a time.
+//! What the log asks for of its next file: that it is zeroed, when, and how much at a time; and of
+//! the active one, where it was not.
 
 use super::*;
-use crate::limits::{ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN};
+use crate::limits::{ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN, index};
 
 #[test]
 fn a_new_file_is_zeroed_while_nobody_waits_for_it() {
@@ -107,4 +108,76 @@ fn nothing_is_zeroed_beside_an_activation() {
     assert!(matches!(log.next_upkeep(), Some(UpkeepIo::Prepare { .. })));
     log.upkeep_done(Ok(()));
     assert!(log.next_upkeep().is_none(), "a commit waits for the other file");
+}
+
+/// A log with an active segment of so many blocks, the first few of which were written to before.
+fn in_new_segment(blocks: usize, zeroed_blocks: usize) -> Log {
+    let segment_bytes = (blocks * BLOCK_BYTES) as u64;
+    let mut log = log_of(LogOptions { group_bytes: 65_536, segment_bytes, ..SIZES });
+    log.active.zeroed = (zeroed_blocks * BLOCK_BYTES) as u64;
+    log
+}
+
+/// Where zeroes are asked for before each of so many commits of `record`, in blocks.
+fn zeroes_before(log: &mut Log, commits: usize, record: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut zeroed = Vec::new();
+    for _ in 0..commits {
+        log.append(record, 1).unwrap();
+        let asked = log.next_commit().unwrap();
+        if let CommitIo::Zero { segment: 1, offset, bytes } = asked {
+            let from = index(offset) / BLOCK_BYTES;
+            zeroed.push(from..from + bytes / BLOCK_BYTES);
+            assert!(log.next_commit().is_none(), "one request is out at a time");
+            log.commit_done(CommitDone::Zero(Ok(())));
+            write(log);
+        } else {
+            log.commit_done(asked.succeeded());
+        }
+        sync(log);
+    }
+    zeroed
+}
+
+/// Each commit changed the extents of a segment that had become active before it was zeroed.
+#[test]
+fn the_first_short_frame_in_new_space_goes_behind_zeroes_for_more() {
+    let mut log = in_new_segment(40, 3);
+    let chunk = ZERO_CHUNK_BYTES_MIN / BLOCK_BYTES;
+    let mut want = vec![3..3 + chunk, 3 + chunk..3 + 2 * chunk, 3 + 2 * chunk..40];
+    assert_eq!(zeroes_before(&mut log, 37, b"a"), want);
+    // Two blocks each: one that reaches behind the zeroes is not all new.
+    let mut log = in_new_segment(40, 4);
+    want = vec![4..4 + chunk, 4 + chunk..4 + 2 * chunk, 4 + 2 * chunk..40];
+    assert_eq!(zeroes_before(&mut log, 18, &[7; 5_000]), want);
+    assert_eq!(zeroes_before(&mut in_new_segment(40, 40), 37, b"a"), []);
+}
+
+#[test]
+fn long_frames_are_written_to_new_space_as_they_are() {
+    let mut log = in_new_segment(40, 1);
+    assert_eq!(zeroes_before(&mut log, 3, &[7; ZERO_CHUNK_BYTES_MIN / 4]), []);
+    assert_eq!(log.active.offset, (1 + 3 * 5) * BLOCK_BYTES as u64);
+}
+
+#[test]
+fn zeroes_that_cannot_be_written_are_not_tried_again() {
+    let mut log = in_new_segment(40, 1);
+    log.append(b"a", 1).unwrap();
+    assert!(matches!(log.next_commit(), Some(CommitIo::Zero { .. })));
+    log.commit_done(CommitDone::Zero(Err(fault(io::ErrorKind::Other))));
+    assert!(log.poison().is_none(), "no frame depends on them");
+    write(&mut log);
+    sync(&mut log);
+    assert_eq!(zeroes_before(&mut log, 30, b"a"), []);
+}
+
+#[test]
+fn a_segment_knows_how_much_of_it_was_zeroed_while_it_was_spare() {
+    let mut log = with_new_file(SIZES.segment_bytes, SIZES.segment_bytes);
+    let Some(UpkeepIo::Zero { bytes, .. }) = log.next_upkeep() else { panic!("zeroes are due") };
+    log.upkeep_done(Ok(()));
+    log.active.offset = 4 * BLOCK_BYTES as u64;
+    assert!(matches!(log.next_commit(), Some(CommitIo::Activate { .. })));
+    log.commit_done(CommitDone::Activate(Ok(())));
+    assert_eq!(log.active.zeroed, bytes as u64);
 }
