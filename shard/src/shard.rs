@@ -341,13 +341,11 @@ impl<W: WalWriter> Shard<W> {
         let ledger = &self.intake.ledger;
         let mut answered = 0;
         for lane in &mut self.requests {
-            let read = |asked: Question, answering: Answering<'_>| {
-                let pair = (asked.hash, asked.entity);
-                ledger.read_with(pair, asked.signal, asked.now, |reading| answering.give(reading));
-            };
             // A reader asks one thing at a time.
-            answered +=
-                usize::from(lane.answer_pair(read) || lane.answer(|asked| answer(ledger, asked)));
+            answered += usize::from(
+                lane.answer_pair(|asked, answering| read(ledger, asked, answering))
+                    || lane.answer(|asked| answer(ledger, asked)),
+            );
         }
         answered
     }
@@ -388,6 +386,13 @@ impl<W> Drop for Shard<W> {
         // What was said before stays.
         self.port.set_down(ShardDown::Failed { shard, cause: "its thread ended early".into() });
     }
+}
+
+/// Apart from the turn, most of which have no question to answer.
+#[inline(never)]
+fn read(ledger: &SignalLedger, asked: Question, answering: Answering<'_>) {
+    let Question { entity, hash, signal, now } = asked;
+    ledger.read_with((hash, entity), signal, now, |reading| answering.give(reading));
 }
 
 fn answer(ledger: &SignalLedger, request: Request) -> Reply {

@@ -94,7 +94,7 @@ impl Log {
                 self.write_done(flight, buffer, result);
             }
             (Commit::Syncing, CommitDone::Sync(result)) => self.sync_done(result),
-            // As it is, the segment can be used too; if the device is ill, the next frame will tell.
+            // It can be used as it is; if the device is ill, the next frame will tell.
             (Commit::Zeroing { to }, CommitDone::Zero(result)) => {
                 self.active.zeroed = if result.is_ok() { to } else { u64::MAX };
             }
