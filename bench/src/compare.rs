@@ -263,7 +263,9 @@ pub fn compare(args: &CompareArgs) -> Result<(), Fault> {
     let mut machine = Machine::look(stores.root());
     machine.entities = [effort.entities_cache, effort.entities_dram];
     let mut run = Run::new(effort, args.only.clone(), stores);
-    run.scenes()?;
+    // What a signal broke off, whose stores are gone under it, tells nothing.
+    let interrupted = |fault| interrupt.fault(|| "interrupted".into()).unwrap_or(fault);
+    run.scenes().map_err(interrupted)?;
     machine.backend = run.stores.runtime();
     let report = Report { rows: &run.rows, skipped: &run.skipped, machine: &machine };
     if let Some(path) = &args.json {
