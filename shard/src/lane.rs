@@ -28,7 +28,7 @@ mod requests;
 
 pub(crate) use events::Waiting;
 pub use events::{EventInbox, EventSender, LaneKind, Level, Tag, TagKind, event_lane};
-pub(crate) use requests::Answering;
+pub(crate) use requests::{Answered, Answering};
 pub use requests::{RequestInbox, RequestSender, request_lane};
 
 use crate::port::ShardPort;

@@ -16,7 +16,7 @@ mod intake;
 
 use crate::SignalLedger;
 use crate::dedup::RecentIds;
-use crate::lane::{Answering, RequestInbox};
+use crate::lane::{Answered, Answering, RequestInbox};
 use crate::limits::{BATCH_EVENTS_MAX, SIGNALS_MAX};
 use crate::local::LocalShard;
 use crate::port::{Mail, ShardDown, ShardPort};
@@ -390,9 +390,9 @@ impl<W> Drop for Shard<W> {
 
 /// Apart from the turn, most of which have no question to answer.
 #[inline(never)]
-fn read(ledger: &SignalLedger, asked: Question, answering: Answering<'_>) {
+fn read(ledger: &SignalLedger, asked: Question, answering: Answering<'_>) -> Answered {
     let Question { entity, hash, signal, now } = asked;
-    ledger.read_with((hash, entity), signal, now, |reading| answering.give(reading));
+    ledger.read_with((hash, entity), signal, now, |reading| answering.give(reading))
 }
 
 fn answer(ledger: &SignalLedger, request: Request) -> Reply {

@@ -148,10 +148,12 @@ impl RequestInbox {
 
     /// Answers a waiting question about a pair, if any: `read` gives the answer.
     #[inline]
-    pub(crate) fn answer_pair(&mut self, read: impl FnOnce(Question, Answering<'_>)) -> bool {
+    pub(crate) fn answer_pair(
+        &mut self,
+        read: impl FnOnce(Question, Answering<'_>) -> Answered,
+    ) -> bool {
         let Some(words) = self.pairs.question() else { return false };
-        read(Question::from_words(words), Answering(&mut self.pairs));
-        debug_assert!(!self.pairs.has_question(), "an answer was given");
+        let Answered(()) = read(Question::from_words(words), Answering(&mut self.pairs));
         self.bell.0.ring();
         true
     }
@@ -184,14 +186,19 @@ impl Question {
 #[derive(Debug)]
 pub(crate) struct Answering<'l>(&'l mut Answerer<READING_WORDS_MAX>);
 
+/// That a question was answered: only its answer makes one.
+#[derive(Debug)]
+pub(crate) struct Answered(());
+
 impl Answering<'_> {
     /// Answers it: with no reading for a pair that never had an event.
     #[inline]
-    pub(crate) fn give(self, reading: Option<&SignalReading>) {
+    pub(crate) fn give(self, reading: Option<&SignalReading>) -> Answered {
         match reading {
             Some(reading) => self.0.answer(reading.words()),
             None => self.0.answer(std::iter::once(0)),
         }
+        Answered(())
     }
 }
 
