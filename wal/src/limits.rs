@@ -60,6 +60,9 @@ pub const ZERO_CHUNK_BYTES: usize = 256 * 1024;
 /// The same while the log is written to and zeroes are not late: a commit waits that long behind
 /// them.
 pub const ZERO_CHUNK_BYTES_MIN: usize = 64 * 1024;
+/// The longest frame that goes behind zeroes where it would be the first to write: as many as share
+/// them. Commits of 8 and 16 KiB then took 0.8 of the time, those of 32 KiB 1.1.
+pub const ZEROED_BEFORE_BYTES_MAX: usize = ZERO_CHUNK_BYTES_MIN / 4;
 /// Bytes read at once while a log is scanned; grows up to one frame.
 pub const READ_WINDOW_BYTES: usize = 1024 * 1024;
 
@@ -92,6 +95,9 @@ const _: () = {
     assert!(ZERO_CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(ZERO_CHUNK_BYTES_MIN.is_multiple_of(BLOCK_BYTES));
     assert!(ZERO_CHUNK_BYTES_MIN <= ZERO_CHUNK_BYTES);
+    // The zeroes before a frame reach to its end, and on.
+    assert!(BLOCK_BYTES <= ZEROED_BEFORE_BYTES_MAX);
+    assert!(ZEROED_BEFORE_BYTES_MAX < ZERO_CHUNK_BYTES_MIN);
     // What is due of one is worked out from twice the product of two.
     assert!(SEGMENT_BYTES_MAX < 1 << 31);
     assert!(READ_WINDOW_BYTES.is_multiple_of(BLOCK_BYTES));

@@ -20,7 +20,7 @@ use crate::io::{CommitDone, CommitIo};
 use crate::key::{ChainHash, FrameKey, SegmentId};
 use crate::limits::{
     BLOCK_BYTES, FRAME_HEADER_BYTES, NOTE_RESERVE_BYTES, SEGMENT_HEADER_BYTES, SHORT_WRITES_MAX,
-    ZERO_CHUNK_BYTES_MIN, index,
+    ZERO_CHUNK_BYTES_MIN, ZEROED_BEFORE_BYTES_MAX, index,
 };
 use crate::lsn::Lsn;
 use crate::note::{CheckpointNote, NOTE_BYTES};
@@ -156,7 +156,7 @@ impl Log {
     fn zeroes_before(&mut self, kind: FrameKind) -> Option<CommitIo> {
         let Active { seq: segment, bytes, offset, zeroed, .. } = self.active;
         let frame_bytes = self.frame_bytes(kind);
-        if offset + frame_bytes as u64 <= zeroed || frame_bytes > ZERO_CHUNK_BYTES_MIN / 4 {
+        if offset + frame_bytes as u64 <= zeroed || frame_bytes > ZEROED_BEFORE_BYTES_MAX {
             return None;
         }
         let from = offset.max(zeroed);

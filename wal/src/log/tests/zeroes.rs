@@ -2,7 +2,7 @@
 //! the active one, where it was not.
 
 use super::*;
-use crate::limits::{ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN, index};
+use crate::limits::{ZERO_CHUNK_BYTES, ZERO_CHUNK_BYTES_MIN, ZEROED_BEFORE_BYTES_MAX, index};
 
 #[test]
 fn a_new_file_is_zeroed_while_nobody_waits_for_it() {
@@ -155,8 +155,11 @@ fn the_first_short_frame_in_new_space_goes_behind_zeroes_for_more() {
 #[test]
 fn long_frames_are_written_to_new_space_as_they_are() {
     let mut log = in_new_segment(40, 1);
-    assert_eq!(zeroes_before(&mut log, 3, &[7; ZERO_CHUNK_BYTES_MIN / 4]), []);
+    // With its header it takes a block more.
+    assert_eq!(zeroes_before(&mut log, 3, &[7; ZEROED_BEFORE_BYTES_MAX]), []);
     assert_eq!(log.active.offset, (1 + 3 * 5) * BLOCK_BYTES as u64);
+    let longest_short = [7; ZEROED_BEFORE_BYTES_MAX - BLOCK_BYTES / 2];
+    assert_eq!(zeroes_before(&mut log, 1, &longest_short).len(), 1);
 }
 
 #[test]
